@@ -1,0 +1,120 @@
+#include "core/quant/hadamard.h"
+
+#include "core/base/status.h"
+#include "core/math/kernels.h"
+
+#include <math.h>
+
+/* Floats of a tile, on the stack; at the largest block a tile is two columns wide. A matrix of fewer than
+ * PARALLEL_FROM values is done before a second thread is awake. */
+enum { TILE = 8192, TILE_COLS = 32, PARALLEL_FROM = 1 << 18 };
+
+size_t lq_hadamard_block(size_t n, size_t cap)
+{
+    size_t block = 1;
+    while (block * 2 <= cap && n % (block * 2) == 0)
+        block *= 2;
+    return block;
+}
+
+static void check_block(size_t n, size_t block)
+{
+    LQ_ASSERT(block >= 1 && block <= LQ_HADAMARD_LARGEST && (block & (block - 1)) == 0);
+    LQ_ASSERT(n % block == 0);
+}
+
+void lq_hadamard_rows(float *x, size_t m, size_t n, size_t block)
+{
+    check_block(n, block);
+    const lq_kernel_table *k = lq_kernels();
+#pragma omp parallel for schedule(static) if (m * n >= PARALLEL_FROM)
+    for (size_t i = 0; i < m; i++)
+        k->hadamard(x + i * n, 1, n, block);
+}
+
+/* `block` rows by `cols` columns of x, through a tile that holds them transposed: the kernel works
+ * along rows, and the copies cost less than a training step's matmul by two orders. */
+static void transform_tile(float *x, size_t n, size_t block, size_t cols)
+{
+    float tile[TILE];
+    for (size_t i = 0; i < block; i++)
+        for (size_t j = 0; j < cols; j++)
+            tile[j * block + i] = x[i * n + j];
+    lq_kernels()->hadamard(tile, cols, block, block);
+    for (size_t i = 0; i < block; i++)
+        for (size_t j = 0; j < cols; j++)
+            x[i * n + j] = tile[j * block + i];
+}
+
+void lq_hadamard_cols(float *x, size_t m, size_t n, size_t block)
+{
+    check_block(m, block);
+    const size_t width = TILE / block < TILE_COLS ? TILE / block : TILE_COLS;
+    const size_t across = (n + width - 1) / width;
+#pragma omp parallel for schedule(static) if (m * n >= PARALLEL_FROM)
+    for (size_t t = 0; t < m / block * across; t++) {
+        size_t i = t / across * block, j = t % across * width;
+        transform_tile(x + i * n + j, n, block, n - j < width ? n - j : width);
+    }
+}
+
+void lq_hadamard_both(float *x, size_t m, size_t n, size_t block_m, size_t block_n)
+{
+    lq_hadamard_cols(x, m, n, block_m);
+    lq_hadamard_rows(x, m, n, block_n);
+}
+
+void lq_scale_both(float *x, size_t m, size_t n, const float *left, const float *right)
+{
+    for (size_t i = 0; i < m; i++) {
+        float *row = x + i * n, l = left != NULL ? left[i] : 1.0f;
+        if (right == NULL)
+            for (size_t j = 0; j < n; j++)
+                row[j] *= l;
+        else
+            for (size_t j = 0; j < n; j++)
+                row[j] *= l * right[j];
+    }
+}
+
+void lq_incoherent_weight(float *w, size_t m, size_t n, const float *left, const float *right,
+                          size_t block_m, size_t block_n)
+{
+    lq_scale_both(w, m, n, left, right);
+    lq_hadamard_both(w, m, n, block_m, block_n);
+}
+
+static void transform_rows_f64(double *x, size_t m, size_t n, size_t block)
+{
+    const double scale = 1.0 / sqrt((double)block);
+#pragma omp parallel for schedule(static) if (m * n >= PARALLEL_FROM)
+    for (size_t b = 0; b < m * n / block; b++) {
+        double *v = x + b * block;
+        for (size_t half = 1; half < block; half *= 2)
+            for (size_t at = 0; at < block; at += 2 * half)
+                for (size_t i = at; i < at + half; i++) {
+                    double low = v[i], high = v[i + half];
+                    v[i] = low + high;
+                    v[i + half] = low - high;
+                }
+        for (size_t i = 0; i < block; i++)
+            v[i] *= scale;
+    }
+}
+
+/* (H Q)' = Q H: the second pass works on the transpose, and the result is symmetric. */
+void lq_incoherent_gram(double *H, size_t n, const float *sign, size_t block)
+{
+    check_block(n, block);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++)
+            H[i * n + j] *= (double)sign[i] * (double)sign[j];
+    transform_rows_f64(H, n, n, block);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++) {
+            double lower = H[i * n + j];
+            H[i * n + j] = H[j * n + i];
+            H[j * n + i] = lower;
+        }
+    transform_rows_f64(H, n, n, block);
+}

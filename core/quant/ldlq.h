@@ -1,0 +1,80 @@
+/* Rounding of a matrix W (m,n) under the loss tr(E H E'), E = W - What: LDLQ with blocks of d columns
+ * and a pluggable rounder, then coordinate-descent sweeps.
+ *
+ *     lq_scalar_grid grid = {.levels = 4, .step = 0.894f, .offset = -1.342f};
+ *     lq_rounder rounder = lq_rounder_scalar(&grid);
+ *     lq_ldlq_opts how = {.block = 4, .sweeps = 10, .sweep_block = 4, .guard = true};
+ *     LQ_TRY(lq_ldlq(W, H, m, n, &rounder, &how, What, code, &result, scratch));
+ *
+ * Source: QuIP#, arXiv:2402.04396, sec. 4.2 (block LDLQ); the sweeps are those of the released LC-QAT
+ * code. With H = L D L' (L unit block lower triangular) and eta = E L, tr(E H E') = tr(eta D eta'),
+ * and eta_k is the plain rounding error of block k. */
+#ifndef LQ_QUANT_LDLQ_H
+#define LQ_QUANT_LDLQ_H
+
+#include "core/base/arena.h"
+#include "core/base/status.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { LQ_LDLQ_LARGEST_BLOCK = 16 };
+
+/* H (n,n) = L diag(D) L': L (n,n) has identity blocks d x d on its diagonal and zeros above it, D
+ * (n/d,d,d). LQ_E_SHAPE: d does not divide n. LQ_E_NUMERIC: H not finite or not positive definite. */
+lq_status lq_block_ldl(const double *H, size_t n, size_t d, double *L, double *D);
+
+/* Rounds vectors of d consecutive weights of a row, each for itself, in the plain Euclidean sense. */
+typedef struct lq_rounder {
+    /* target (rows,d) -> value (rows,d), the nearest the rounder can do, and code (rows,codes(d)). */
+    void (*round)(const void *context, const float *target, size_t rows, size_t d, float *value,
+                  uint16_t *code);
+    const void *context; /* borrowed */
+    size_t vector;       /* the only d it takes; 0: any */
+} lq_rounder;
+/* Codes of one vector: one a weight if the rounder takes any d, else one a vector. */
+size_t lq_rounder_codes(const lq_rounder *rounder, size_t d);
+
+/* value = offset + step * code, code = clip(rint((target - offset) / step), 0, levels - 1). */
+typedef struct lq_scalar_grid {
+    size_t levels;
+    float step, offset;
+} lq_scalar_grid;
+lq_rounder lq_rounder_scalar(const lq_scalar_grid *grid); /* any d */
+
+/* code = argmax over k of 2 target.word[k] - norm[k], the first of equals; value = word[code]. The norms
+ * are given, since the released LC-QAT code searches with inexact ones. */
+typedef struct lq_word_table {
+    size_t words, d;   /* words <= 65536 */
+    const float *word; /* (words,d), borrowed, like norm (words) */
+    const float *norm;
+} lq_word_table;
+lq_rounder lq_rounder_table(const lq_word_table *table); /* d = table->d */
+
+typedef struct lq_ldlq_opts {
+    size_t block;       /* d of LDLQ: divides n and 128 */
+    size_t sweeps;      /* coordinate-descent passes at most; ends early when one moves no code */
+    size_t sweep_block; /* their block: for d > 1 a sweep may raise the loss, for 1 it cannot */
+    bool guard;         /* keep the best state seen by proxy error, not the last */
+} lq_ldlq_opts;
+typedef struct lq_ldlq_result {
+    double proxy;      /* tr(E H E') / tr(W H W') of What */
+    double first;      /* the same before any sweep */
+    size_t sweeps;     /* passes made */
+    size_t best_sweep; /* the pass that What comes from; 0: LDLQ itself */
+} lq_ldlq_result;
+
+/* What (m,n) and code (m, codes of a row). H NULL stands for the identity: every vector is rounded for
+ * itself, and sweeps would change nothing. LQ_E_SHAPE: a block does not divide n or 128, or the rounder
+ * does not take it. LQ_E_NUMERIC as lq_block_ldl; What and code are then undefined. */
+lq_status lq_ldlq(const float *W, const double *H, size_t m, size_t n, const lq_rounder *rounder,
+                  const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
+                  lq_arena *scratch);
+
+/* tr(X H X') of X (m,n), in double; H NULL: the identity. */
+double lq_quadratic_trace(const float *X, const double *H, size_t m, size_t n, lq_arena *scratch);
+/* tr((W-What) H (W-What)') / tr(W H W'); 0 when both vanish, infinite when only the latter does. */
+double lq_proxy_error(const float *W, const float *What, const double *H, size_t m, size_t n,
+                      lq_arena *scratch);
+
+#endif

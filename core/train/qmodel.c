@@ -1,0 +1,47 @@
+#include "core/train/qmodel.h"
+
+#include <string.h>
+
+const lq_weight *lq_qmodel_weight(const lq_qmodel *q, size_t theta)
+{
+    const size_t layer = theta / LQ_N_LINEARS;
+    const lq_layer_tensor id = (lq_layer_tensor)(theta % LQ_N_LINEARS);
+    for (size_t i = 0; i < q->w.n_tensors; i++)
+        if (q->w.tensor[i].layer == layer && q->w.tensor[i].id == id)
+            return &q->w.tensor[i];
+    LQ_ASSERT(!"every layer has every linear");
+    return NULL;
+}
+
+lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const void *opts,
+                        lq_arena *arena, lq_qmodel *out)
+{
+    memset(out, 0, sizeof *out);
+    LQ_TRY(lq_weights_new(&full->config, arena, &out->w));
+    memcpy(out->w.flat, full->flat, full->n * sizeof *full->flat);
+    out->method = method;
+    out->opts = opts;
+    if (method == NULL)
+        return LQ_OK;
+    out->n_theta = full->config.L * LQ_N_LINEARS;
+    LQ_TRY(lq_arena_new(arena, &out->theta, out->n_theta));
+    for (size_t i = 0; i < out->n_theta; i++) {
+        const lq_weight *t = lq_qmodel_weight(out, i);
+        LQ_TRY(lq_theta_new(method, opts, t->rows, t->cols, arena, &out->theta[i]));
+    }
+    return LQ_OK;
+}
+
+void lq_qmodel_refresh(lq_qmodel *q)
+{
+#pragma omp parallel
+    {
+        lq_arena scratch = {0};
+#pragma omp for schedule(dynamic, 1)
+        for (size_t i = 0; i < q->n_theta; i++) {
+            const lq_weight *t = lq_qmodel_weight(q, i);
+            q->method->effective(&q->theta[i], t->data, &scratch);
+        }
+        lq_arena_close(&scratch);
+    }
+}

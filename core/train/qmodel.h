@@ -1,0 +1,40 @@
+/* A transformer whose linear layers are parametrized by a method: theta per linear, effective weights
+ * made from it. Without a method it is a plain full-precision model. */
+#ifndef LQ_TRAIN_QMODEL_H
+#define LQ_TRAIN_QMODEL_H
+
+#include "core/model/llama.h"
+#include "core/quant/method.h"
+
+typedef struct lq_qmodel {
+    lq_weights w;            /* what the transformer computes with */
+    const lq_method *method; /* NULL: full precision */
+    const void *opts;        /* borrowed */
+    size_t n_theta;
+    lq_theta *theta; /* (L * LQ_N_LINEARS): layer * LQ_N_LINEARS + linear */
+} lq_qmodel;
+
+/* A copy of the full-precision weights and, with a method, an empty theta for each linear. */
+lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const void *opts,
+                        lq_arena *arena, lq_qmodel *out);
+/* Writes the effective weights of all linears into q->w; threads work on layers side by side. */
+void lq_qmodel_refresh(lq_qmodel *q);
+/* The tensor in w of a theta, by index. */
+const lq_weight *lq_qmodel_weight(const lq_qmodel *q, size_t theta);
+
+typedef struct lq_packed_size {
+    double bits_per_weight;       /* packed bytes of the linears * 8 / their weights */
+    double bits_per_weight_model; /* everything that ships, embeddings and norms at 16 bits */
+    size_t linear_bytes, linear_weights;
+} lq_packed_size;
+
+/* DIR/{config.json, quantization.json, packed.safetensors}: the linears as the method packs them, the
+ * rest as bf16. The bytes that every reported number is measured on. */
+lq_status lq_artifact_write(const lq_qmodel *q, const char *dir);
+typedef lq_status (*lq_method_lookup)(const char *name, const lq_method **out);
+/* Reads it back: weights ready to compute with. LQ_E_MISSING, LQ_E_FORMAT (which file, which tensor). */
+lq_status lq_artifact_read(const char *dir, lq_method_lookup find, lq_arena *arena, lq_qmodel *out,
+                           lq_packed_size *size);
+bool lq_artifact_is_one(const char *dir);
+
+#endif

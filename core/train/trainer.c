@@ -1,0 +1,275 @@
+#include "core/train/trainer.h"
+
+#include "core/base/clock.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "core/train/checkpoint.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct lane {
+    lq_lane *acts;
+    lq_weights grad;
+    uint32_t *tokens, *targets; /* (batch,T) this step's sequences; shared by all lanes */
+    double nats;
+    lq_arena scratch;
+} lane;
+
+typedef struct trainer {
+    lq_qmodel *q;
+    lq_batches *data;
+    const lq_train_config *c;
+    lane *lane; /* (lanes); lane 0 collects the gradients */
+    lq_param *param;
+    size_t n_params;
+    float *(*slot_grad)[LQ_MAX_SLOTS]; /* (n_theta) NULL where frozen */
+    lq_train_result *result;
+} trainer;
+
+double lq_gradient(const lq_weights *w, lq_lane *acts, const uint32_t *tokens,
+                   const uint32_t *targets, size_t n, lq_weights *grad)
+{
+    size_t counted = 0;
+    for (size_t i = 0; i < n * acts->T; i++)
+        counted += targets[i] < w->config.V;
+    lq_forward(w, acts, tokens, n);
+    const double nats = lq_loss(w, acts, targets, 1.0f / (float)counted, grad, NULL);
+    lq_backward(w, acts, tokens, grad);
+    return nats / (double)counted;
+}
+
+static bool trains(const lq_slot *slot)
+{
+    return slot->kind == LQ_KIND_CONTINUOUS && slot->train;
+}
+
+/* Is this tensor of the model a parameter of its own (not the image of a theta)? */
+static bool is_free(const trainer *t, const lq_weight *w)
+{
+    if (w->kind == LQ_WEIGHT_LINEAR)
+        return t->q->method == NULL;
+    return t->c->train_rest;
+}
+
+static lq_status add_param(trainer *t, lq_arena *arena, lq_param p)
+{
+    LQ_TRY(lq_arena_new(arena, &p.m, p.n));
+    LQ_TRY(lq_arena_new(arena, &p.v, p.n));
+    t->param[t->n_params++] = p;
+    return LQ_OK;
+}
+
+static lq_status list_slots(trainer *t, lq_arena *arena)
+{
+    lq_qmodel *q = t->q;
+    LQ_TRY(lq_arena_new(arena, &t->slot_grad, q->n_theta));
+    for (size_t i = 0; i < q->n_theta; i++)
+        for (size_t s = 0; s < q->theta[i].n_slots; s++) {
+            const lq_slot *slot = &q->theta[i].slot[s];
+            if (!trains(slot))
+                continue;
+            const size_t n = slot->rows * slot->cols;
+            LQ_TRY(lq_arena_new(arena, &t->slot_grad[i][s], n));
+            lq_param p = {.w = q->theta[i].data[s], .g = t->slot_grad[i][s], .n = n};
+            p.name = lq_arena_printf(arena, "%s:%s", lq_qmodel_weight(q, i)->name, slot->name);
+            p.lr = slot->lr > 0 ? slot->lr : t->c->lr;
+            p.grad_scale = slot->grad_scale;
+            p.decay = slot->weight_decay;
+            p.centre = slot->decay_centre;
+            LQ_TRY(add_param(t, arena, p));
+        }
+    return LQ_OK;
+}
+
+static lq_status list_params(trainer *t, lq_arena *arena)
+{
+    lq_qmodel *q = t->q;
+    LQ_TRY(lq_arena_new(arena, &t->param, q->w.n_tensors + q->n_theta * LQ_MAX_SLOTS));
+    LQ_TRY(list_slots(t, arena));
+    for (size_t i = 0; i < q->w.n_tensors; i++) {
+        const lq_weight *w = &q->w.tensor[i];
+        if (!is_free(t, w))
+            continue;
+        const bool matrix = w->kind != LQ_WEIGHT_NORM && w->kind != LQ_WEIGHT_BIAS;
+        lq_param p = {.name = w->name, .w = w->data, .n = w->rows * w->cols, .lr = t->c->lr};
+        p.g = t->lane[0].grad.flat + w->offset;
+        p.grad_scale = 1;
+        p.decay = matrix && q->method == NULL ? t->c->weight_decay : 0;
+        LQ_TRY(add_param(t, arena, p));
+    }
+    return LQ_OK;
+}
+
+static lq_status prepare(trainer *t, lq_arena *arena)
+{
+    const lq_train_config *c = t->c;
+    LQ_ASSERT(c->micro > 0 && c->lanes > 0 && c->batch > 0 && c->T == t->data->T);
+    LQ_TRY(lq_arena_new(arena, &t->lane, c->lanes));
+    LQ_TRY(lq_arena_new(arena, &t->lane[0].tokens, c->batch * c->T));
+    LQ_TRY(lq_arena_new(arena, &t->lane[0].targets, c->batch * c->T));
+    for (size_t i = 0; i < c->lanes; i++) {
+        lane *l = &t->lane[i];
+        l->tokens = t->lane[0].tokens;
+        l->targets = t->lane[0].targets;
+        LQ_TRY(lq_lane_new(&t->q->w.config, c->micro, c->T, true, arena, &l->acts));
+        LQ_TRY(lq_weights_new(&t->q->w.config, arena, &l->grad));
+    }
+    LQ_TRY(list_params(t, arena));
+    return lq_arena_new(arena, &t->result->loss, c->steps);
+}
+
+/* Micro-batches lane, lane + lanes, ...: forward, loss, backward, gradients added up. */
+static void run_lane(trainer *t, size_t index)
+{
+    const lq_train_config *c = t->c;
+    lane *l = &t->lane[index];
+    const float weight = 1.0f / (float)(c->batch * c->T);
+    l->nats = 0;
+    memset(l->grad.flat, 0, l->grad.n * sizeof *l->grad.flat);
+    for (size_t at = index * c->micro; at < c->batch; at += c->lanes * c->micro) {
+        const size_t n = c->batch - at < c->micro ? c->batch - at : c->micro;
+        lq_forward(&t->q->w, l->acts, l->tokens + at * c->T, n);
+        l->nats += lq_loss(&t->q->w, l->acts, l->targets + at * c->T, weight, &l->grad, NULL);
+        lq_backward(&t->q->w, l->acts, l->tokens + at * c->T, &l->grad);
+    }
+}
+
+static double gradients(trainer *t, size_t step)
+{
+    const lq_train_config *c = t->c;
+    for (size_t b = 0; b < c->batch; b++)
+        lq_batches_get(t->data, step * c->batch + b, t->lane[0].tokens + b * c->T,
+                       t->lane[0].targets + b * c->T);
+#pragma omp parallel for schedule(static, 1) if (c->lanes > 1)
+    for (size_t i = 0; i < c->lanes; i++)
+        run_lane(t, i);
+    double nats = 0;
+    for (size_t i = 0; i < c->lanes; i++) {
+        nats += t->lane[i].nats;
+        if (i > 0)
+            for (size_t j = 0; j < t->lane[0].grad.n; j++)
+                t->lane[0].grad.flat[j] += t->lane[i].grad.flat[j];
+    }
+    return nats / (double)(c->batch * c->T);
+}
+
+/* dL/dW of every linear becomes dL/dslot of its theta. */
+static void pull_back(trainer *t)
+{
+    lq_qmodel *q = t->q;
+#pragma omp parallel
+    {
+        lq_arena scratch = {0};
+#pragma omp for schedule(dynamic, 1)
+        for (size_t i = 0; i < q->n_theta; i++) {
+            const lq_theta *th = &q->theta[i];
+            for (size_t s = 0; s < th->n_slots; s++)
+                if (t->slot_grad[i][s] != NULL)
+                    memset(t->slot_grad[i][s], 0,
+                           th->slot[s].rows * th->slot[s].cols * sizeof(float));
+            q->method->backward(th, t->lane[0].grad.flat + lq_qmodel_weight(q, i)->offset,
+                                t->slot_grad[i], &scratch);
+        }
+        lq_arena_close(&scratch);
+    }
+}
+
+static lq_status one_step(trainer *t, size_t step)
+{
+    const lq_train_config *c = t->c;
+    if (t->q->method != NULL)
+        lq_qmodel_refresh(t->q);
+    const double loss = gradients(t, step);
+    if (t->q->method != NULL)
+        pull_back(t);
+    const double norm = lq_params_grad_norm(t->param, t->n_params);
+    t->result->loss[step] = loss;
+    if (!isfinite(loss) || !isfinite(norm))
+        return lq_fail(LQ_E_NUMERIC, "training diverged at step %zu: loss %g, gradient norm %g",
+                       step, loss, norm);
+    lq_adamw_step(&c->adamw, t->param, t->n_params, step + 1,
+                  lq_schedule_factor(&c->schedule, step, c->steps), norm);
+    return LQ_OK;
+}
+
+static lq_checkpoint checkpoint_of(const trainer *t, size_t step)
+{
+    return (lq_checkpoint){.path = t->c->checkpoint,
+                           .fingerprint = t->c->fingerprint,
+                           .param = t->param,
+                           .n_params = t->n_params,
+                           .step = step,
+                           .loss = t->result->loss,
+                           .n_loss = t->c->steps};
+}
+
+static lq_status loop(trainer *t, size_t first, lq_on_step on_step, void *context)
+{
+    const lq_train_config *c = t->c;
+    lq_progress progress = lq_progress_resume("training", first, c->steps, "step");
+    double saved_s = lq_clock_wall_s();
+    lq_status status = LQ_OK;
+    size_t step = first;
+    while (status == LQ_OK && step < c->steps) {
+        status = one_step(t, step);
+        if (status != LQ_OK)
+            break;
+        t->result->steps_done = ++step;
+        if (on_step != NULL)
+            status = on_step(context, step, t->result->loss[step - 1],
+                             lq_schedule_factor(&c->schedule, step - 1, c->steps));
+        lq_progress_update(&progress, step, "loss %.4f", t->result->loss[step - 1]);
+        const bool stop = lq_stop_asked() && step < c->steps;
+        const bool due = lq_clock_wall_s() - saved_s > c->checkpoint_s && step < c->steps;
+        if (c->checkpoint != NULL && status == LQ_OK && (stop || due)) {
+            lq_checkpoint now = checkpoint_of(t, step);
+            status = lq_checkpoint_write(&now);
+            saved_s = lq_clock_wall_s();
+        }
+        if (stop && status == LQ_OK)
+            status = lq_fail(LQ_E_STOPPED, "stopped after step %zu of %zu; run the same command "
+                             "again to go on", step, c->steps);
+    }
+    lq_progress_end(&progress);
+    return status;
+}
+
+lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config, lq_arena *arena,
+                   lq_on_step on_step, void *context, lq_train_result *out)
+{
+    memset(out, 0, sizeof *out);
+    trainer t = {.q = q, .data = data, .c = config, .result = out};
+    LQ_TRY(prepare(&t, arena));
+    lq_checkpoint saved = checkpoint_of(&t, 0);
+    if (config->checkpoint != NULL && lq_path_exists(config->checkpoint))
+        LQ_TRY(lq_checkpoint_read(&saved, arena));
+    out->steps_done = saved.step;
+    lq_status status = loop(&t, saved.step, on_step, context);
+    out->tokens = out->steps_done * config->batch * config->T;
+    const size_t tail = out->steps_done / 10 > 0 ? out->steps_done / 10 : 1;
+    for (size_t i = 0; out->steps_done > 0 && i < tail; i++)
+        out->final_loss += out->loss[out->steps_done - 1 - i] / (double)tail;
+    LQ_TRY(status);
+    if (q->method != NULL)
+        lq_qmodel_refresh(q);
+    return LQ_OK;
+}
+
+size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
+{
+    size_t slots = 0, rest = 0;
+    for (size_t i = 0; i < q->n_theta; i++)
+        for (size_t s = 0; s < q->theta[i].n_slots; s++) {
+            const lq_slot *slot = &q->theta[i].slot[s];
+            const size_t width = slot->kind == LQ_KIND_DISCRETE ? 1 : 4 * (trains(slot) ? 4 : 1);
+            slots += slot->rows * slot->cols * width; /* value, gradient, two moments */
+        }
+    for (size_t i = 0; i < q->w.n_tensors; i++) {
+        const lq_weight *w = &q->w.tensor[i];
+        const bool moves = w->kind == LQ_WEIGHT_LINEAR ? q->method == NULL : c->train_rest;
+        rest += moves ? 2 * 4 * w->rows * w->cols : 0; /* two moments */
+    }
+    return slots + rest + 4 * q->w.n * (1 + c->lanes) /* weights, a gradient a lane */
+           + c->lanes * lq_lane_bytes(&q->w.config, c->micro, c->T, true);
+}

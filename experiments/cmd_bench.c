@@ -1,0 +1,253 @@
+/* lcqat bench: each figure as a ratio to what this machine can do, measured in the same process. */
+#include "core/base/clock.h"
+#include "core/math/gemm.h"
+#include "core/math/kernels.h"
+#include "core/quant/ldlq.h"
+#include "core/train/trainer.h"
+#include "experiments/catalog.h"
+#include "experiments/command.h"
+#include "experiments/methods.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { REPEATS = 10, PEAK_N = 1024 };
+
+typedef struct bench {
+    lq_arena *arena;
+    double peak; /* FLOP/s of the GEMM on all threads */
+    lq_json *out;
+    bool json;
+} bench;
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of REPEATS calls after one to warm up. */
+static double median_s(void (*work)(void *), void *context)
+{
+    double s[REPEATS];
+    work(context);
+    for (size_t i = 0; i < REPEATS; i++) {
+        const double started = lq_clock_wall_s();
+        work(context);
+        s[i] = lq_clock_wall_s() - started;
+    }
+    qsort(s, REPEATS, sizeof s[0], by_value);
+    return 0.5 * (s[(REPEATS - 1) / 2] + s[REPEATS / 2]);
+}
+
+static void report(bench *b, const char *name, double value, const char *unit, double ratio,
+                   const char *to)
+{
+    lq_json *entry = lq_json_object();
+    lq_json_set_number(entry, "value", value);
+    lq_json_set_string(entry, "unit", unit);
+    lq_json_set_number(entry, "ratio", ratio);
+    lq_json_set_string(entry, "ratio_to", to);
+    lq_json_set(b->out, name, entry);
+    if (!b->json)
+        printf("%-28s %12.4g %-10s %7.3f of %s\n", name, value, unit, ratio, to);
+}
+
+typedef struct square {
+    float *a, *b, *c;
+} square;
+
+static void multiply(void *context)
+{
+    const square *s = context;
+    lq_gemm_nt(PEAK_N, PEAK_N, PEAK_N, 1, s->a, PEAK_N, s->b, PEAK_N, 0, s->c, PEAK_N);
+}
+
+static lq_status gemm_peak(bench *b)
+{
+    square s;
+    LQ_TRY(lq_arena_new(b->arena, &s.a, PEAK_N * PEAK_N));
+    LQ_TRY(lq_arena_new(b->arena, &s.b, PEAK_N * PEAK_N));
+    LQ_TRY(lq_arena_new(b->arena, &s.c, PEAK_N * PEAK_N));
+    for (size_t i = 0; i < PEAK_N * PEAK_N; i++) {
+        s.a[i] = (float)(i % 7) * 0.1f;
+        s.b[i] = (float)(i % 5) * 0.1f;
+    }
+    b->peak = 2.0 * PEAK_N * PEAK_N * (double)PEAK_N / median_s(multiply, &s);
+    report(b, "gemm f32 1024", b->peak * 1e-9, "GFLOP/s", 1, "itself");
+    return LQ_OK;
+}
+
+/* One optimizer step of tiny-qwen3's shape on 2048 random tokens: every matrix product of the forward
+ * and backward counted once, attention causally. */
+static lq_status training_step(bench *b)
+{
+    enum { STEPS = 12, BATCH = 16, T = 128 };
+    lq_json *json;
+    lq_qmodel q = {0};
+    lq_config config;
+    lq_batches data;
+    lq_train_result result;
+    uint32_t *token;
+    const size_t n = 64 * 1024;
+    const char *path = lq_repository_path("datasets/teachers/tiny-qwen3.json", b->arena);
+    if (path == NULL)
+        return lq_fail(LQ_E_MISSING, "datasets/teachers/tiny-qwen3.json: not found");
+    LQ_TRY(lq_json_read(path, &json));
+    lq_status status = lq_config_of_json(lq_json_get(json, "model"), path, &config);
+    lq_json_free(json);
+    LQ_TRY(status);
+    lq_rng rng = lq_rng_seed(1);
+    LQ_TRY(lq_weights_new(&config, b->arena, &q.w));
+    lq_weights_init(&q.w, &rng);
+    LQ_TRY(lq_arena_new(b->arena, &token, n));
+    for (size_t i = 0; i < n; i++)
+        token[i] = (uint32_t)lq_rng_below(&rng, config.V);
+    LQ_TRY(lq_batches_new(token, n, T, &rng, b->arena, &data));
+    lq_train_config c = {.batch = BATCH, .T = T, .micro = 2, .lanes = 2, .steps = STEPS,
+                         .lr = 1e-3, .train_rest = true, .checkpoint_s = 1e9};
+    c.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1};
+    LQ_TRY(lq_train(&q, &data, &c, b->arena, NULL, NULL, &result)); /* warms up, makes it resident */
+    const double started = lq_clock_wall_s();
+    LQ_TRY(lq_train(&q, &data, &c, b->arena, NULL, NULL, &result));
+    const double s = (lq_clock_wall_s() - started) / STEPS;
+    const double flops = 3 * lq_forward_flops(&config, T) * BATCH * T;
+    report(b, "training step tiny-qwen3", s * 1e3, "ms", flops / s / b->peak, "gemm f32 1024");
+    report(b, "training tokens per second", BATCH * T / s, "token/s", flops / s / b->peak,
+           "gemm f32 1024");
+    report(b, "training memory planned", (double)lq_train_bytes(&q, &c) * 1e-6, "MB",
+           (double)lq_train_bytes(&q, &c) / (double)lq_clock_peak_bytes(),
+           "peak resident of this process");
+    return LQ_OK;
+}
+
+/* LDLQ with ten sweeps: 2 m n^2 11 operations. */
+static lq_status ldlq(bench *b)
+{
+    enum { M = 512, N = 512 };
+    const lq_method *method;
+    void *opts;
+    float *w;
+    double *gram;
+    lq_theta th;
+    LQ_TRY(lq_method_find("lcqat", &method));
+    LQ_TRY(lq_method_options(method, NULL, "bench", b->arena, &opts));
+    LQ_TRY(lq_arena_new(b->arena, &w, M * N));
+    LQ_TRY(lq_arena_new(b->arena, &gram, N * N));
+    lq_rng rng = lq_rng_seed(2);
+    for (size_t i = 0; i < M * N; i++)
+        w[i] = (float)lq_rng_normal(&rng);
+    for (size_t i = 0; i < N; i++)
+        gram[i * N + i] = 1.0 + (double)(i % 13);
+    LQ_TRY(lq_theta_new(method, opts, M, N, b->arena, &th));
+    const lq_calib calib = {.gram = gram, .n_tokens = 1};
+    const double started = lq_clock_wall_s();
+    LQ_TRY(method->init(&th, w, &calib, &rng, b->arena));
+    const double s = lq_clock_wall_s() - started;
+    report(b, "lcqat start 512x512", s * 1e3, "ms", 2.0 * M * N * N * 11.0 / s / b->peak,
+           "gemm f32 1024");
+    return LQ_OK;
+}
+
+typedef struct kernel_case {
+    const lq_kernel_table *table;
+    float *x, *y, *z;
+} kernel_case;
+enum { KN = 1 << 16 };
+
+static void run_hadamard(void *context)
+{
+    const kernel_case *c = context;
+    c->table->hadamard(c->x, KN / 128, 128, 128);
+}
+
+static void run_dge(void *context)
+{
+    const kernel_case *c = context;
+    c->table->dge_bwd(c->x, c->y, c->z, KN, 3, 5, 3, 1e-9f);
+}
+
+static void run_swiglu(void *context)
+{
+    const kernel_case *c = context;
+    c->table->swiglu_bwd(c->x, c->x + KN / 2, c->y, c->z, c->z + KN / 2, KN / 2);
+}
+
+static lq_status kernels(bench *b)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void *);
+    } list[] = {{"kernel hadamard", run_hadamard},
+                {"kernel dge_bwd", run_dge},
+                {"kernel swiglu_bwd", run_swiglu}};
+    const char *name;
+    kernel_case fast = {.table = lq_kernels()}, plain = {.table = lq_kernels_variant(0, &name)};
+    LQ_TRY(lq_arena_new(b->arena, &fast.x, KN));
+    LQ_TRY(lq_arena_new(b->arena, &fast.y, KN));
+    LQ_TRY(lq_arena_new(b->arena, &fast.z, KN));
+    for (size_t i = 0; i < KN; i++)
+        fast.x[i] = fast.y[i] = fast.z[i] = (float)(i % 31) * 0.1f;
+    plain.x = fast.x;
+    plain.y = fast.y;
+    plain.z = fast.z;
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        const double f = median_s(list[i].run, &fast), p = median_s(list[i].run, &plain);
+        report(b, list[i].name, (double)KN / f * 1e-9, "Gvalue/s", p / f,
+               "the reference kernel's speed");
+    }
+    return LQ_OK;
+}
+
+static const struct {
+    const char *name;
+    lq_status (*run)(bench *);
+} suite[] = {{"gemm", NULL}, {"train", training_step}, {"ptq", ldlq}, {"kernels", kernels}};
+enum { N_SUITE = sizeof suite / sizeof suite[0] };
+
+static lq_status run(const lq_args *args, lq_arena *arena)
+{
+    bench b = {.arena = arena, .json = lq_args_flag(args, "json")};
+    for (size_t i = 0; i < lq_args_count(args); i++) {
+        size_t j = 0;
+        while (j < N_SUITE && strcmp(suite[j].name, lq_args_at(args, i)) != 0)
+            j++;
+        if (j == N_SUITE)
+            return lq_fail(LQ_E_OPTION, "bench: '%s' is none of gemm, train, ptq, kernels",
+                           lq_args_at(args, i));
+    }
+    b.out = lq_json_object();
+    lq_json_set_number(b.out, "threads", omp_get_max_threads());
+    lq_json_set_string(b.out, "kernels", lq_kernels_isa());
+    lq_json_set_string(b.out, "blas", lq_blas_name());
+    if (!b.json)
+        printf("%d threads, kernels %s, %s\n", omp_get_max_threads(), lq_kernels_isa(),
+               lq_blas_name());
+    lq_status status = gemm_peak(&b); /* every ratio needs it */
+    for (size_t i = 1; status == LQ_OK && i < N_SUITE; i++) {
+        bool wanted = lq_args_count(args) == 0;
+        for (size_t k = 0; k < lq_args_count(args); k++)
+            wanted = wanted || strcmp(suite[i].name, lq_args_at(args, k)) == 0;
+        if (wanted)
+            status = suite[i].run(&b);
+    }
+    if (status == LQ_OK && b.json)
+        lq_print_json(b.out);
+    else
+        lq_json_free(b.out);
+    return status;
+}
+
+static const lq_arg_spec spec[] = {LQ_ARG_JSON};
+const lq_command lq_command_bench = {
+    .name = "bench",
+    .summary = "measures speed: GEMM peak, training step, PTQ, kernels",
+    .positionals = "[gemm|train|ptq|kernels]...",
+    .lowest = 0,
+    .highest = N_SUITE,
+    .spec = spec,
+    .n_spec = sizeof spec / sizeof spec[0],
+    .run = run,
+};

@@ -1,0 +1,87 @@
+/* lcqat eval: perplexity of a model, full precision or packed. */
+#include "core/eval/perplexity.h"
+#include "experiments/command.h"
+#include "experiments/data.h"
+#include "experiments/model.h"
+
+#include <stdio.h>
+
+static void print_text(const lq_model *m, const lq_data *data, const lq_perplexity *p)
+{
+    printf("perplexity %.4f  (%.6f nats per token)\n", p->ppl, p->nats_per_token);
+    printf("model      %s, sha256 %.16s%s%s\n", m->name, m->digest.hex,
+           m->q.method != NULL ? ", packed by " : "",
+           m->q.method != NULL ? m->q.method->name : "");
+    if (m->q.method != NULL)
+        printf("bits       %.4f per weight of the linears, %.4f over the whole model\n",
+               m->size.bits_per_weight, m->size.bits_per_weight_model);
+    printf("data       %s, sha256 %.16s, %zu tokens\n", data->name, data->digest.hex, data->n);
+    printf("protocol   %zu windows of %zu, no overlap, no BOS, %zu predicted tokens\n",
+           p->n_windows, p->T, p->n_predicted);
+}
+
+static lq_json *to_json(const lq_model *m, const lq_data *data, const lq_perplexity *p)
+{
+    lq_json *json = lq_json_object(), *windows = lq_json_array();
+    lq_json_set_string(json, "model", m->name);
+    lq_json_set_string(json, "model_sha256", m->digest.hex);
+    lq_json_set_string(json, "data", data->name);
+    lq_json_set_string(json, "data_sha256", data->digest.hex);
+    lq_json_set_number(json, "data_tokens", (double)data->n);
+    lq_json_set_number(json, "perplexity", p->ppl);
+    lq_json_set_number(json, "nats_per_token", p->nats_per_token);
+    lq_json_set_number(json, "context", (double)p->T);
+    lq_json_set_number(json, "windows", (double)p->n_windows);
+    lq_json_set_number(json, "predicted_tokens", (double)p->n_predicted);
+    lq_json_set_bool(json, "bos", false);
+    if (m->q.method != NULL) {
+        lq_json_set_string(json, "method", m->q.method->name);
+        lq_json_set_number(json, "bits_per_weight", m->size.bits_per_weight);
+        lq_json_set_number(json, "bits_per_weight_model", m->size.bits_per_weight_model);
+    }
+    for (size_t i = 0; i < p->n_windows; i++)
+        lq_json_append(windows, lq_json_of_number(p->window_nats[i]));
+    lq_json_set(json, "window_nats", windows);
+    return json;
+}
+
+static lq_status run(const lq_args *args, lq_arena *arena)
+{
+    size_t context, limit;
+    lq_model model;
+    lq_data data;
+    lq_perplexity ppl;
+    if (lq_args_text(args, "tasks", NULL) != NULL)
+        return lq_fail(LQ_E_UNAVAILABLE, "eval --tasks: not available in this version");
+    LQ_TRY(lq_args_size(args, "context", 2, 1 << 20, 128, &context));
+    LQ_TRY(lq_args_size(args, "limit", 0, (size_t)1 << 40, 0, &limit));
+    LQ_TRY(lq_model_open(lq_args_at(args, 0), arena, &model));
+    lq_status status =
+        lq_data_load(lq_args_text(args, "ppl", "techdocs:test"), model.tok, arena, &data);
+    if (status == LQ_OK)
+        status = lq_perplexity_of(&model.q.w, data.token, data.n, context, limit, arena, &ppl);
+    if (status == LQ_OK && lq_args_flag(args, "json"))
+        lq_print_json(to_json(&model, &data, &ppl));
+    else if (status == LQ_OK)
+        print_text(&model, &data, &ppl);
+    lq_model_close(&model);
+    return status;
+}
+
+static const lq_arg_spec spec[] = {
+    {"ppl", 0, LQ_ARG_TEXT, "DATA", "text to score: techdocs:test (default), or a text file"},
+    {"tasks", 0, LQ_ARG_TEXT, "LIST", "zero-shot tasks (not available in this version)"},
+    {"context", 0, LQ_ARG_TEXT, "N", "tokens per window (128)"},
+    {"limit", 0, LQ_ARG_TEXT, "N", "at most so many windows (all)"},
+    LQ_ARG_JSON,
+};
+const lq_command lq_command_eval = {
+    .name = "eval",
+    .summary = "measures the perplexity of a model",
+    .positionals = "MODEL [--ppl DATA]",
+    .lowest = 1,
+    .highest = 1,
+    .spec = spec,
+    .n_spec = sizeof spec / sizeof spec[0],
+    .run = run,
+};

@@ -1,0 +1,21 @@
+/* lcqat models: the catalog's models. */
+#include "experiments/catalog.h"
+#include "experiments/command.h"
+
+static lq_status run(const lq_args *args, lq_arena *arena)
+{
+    (void)arena;
+    return lq_catalog_print("models", lq_args_flag(args, "json"));
+}
+
+static const lq_arg_spec spec[] = {LQ_ARG_JSON};
+const lq_command lq_command_models = {
+    .name = "models",
+    .summary = "lists the models of the catalog and whether they are here",
+    .positionals = "",
+    .lowest = 0,
+    .highest = 0,
+    .spec = spec,
+    .n_spec = sizeof spec / sizeof spec[0],
+    .run = run,
+};
