@@ -106,7 +106,7 @@ static void effective_row(const grid *g, const float *w, size_t n, float alpha, 
         return;
     }
     for (size_t j = 0; j < n; j++)
-        w_eff[j] = w[j] > 0 ? alpha : w[j] < 0 ? -alpha : w[j];
+        w_eff[j] = fabsf(w[j]) > 0 ? copysignf(alpha, w[j]) : w[j]; /* a zero and a NaN stay */
 }
 
 /* Squared error of a row under alpha, and the alpha of least error for the codes alpha chose. */
@@ -213,7 +213,7 @@ static void backward_row(const grid *g, const float *dw_eff, const float *w, siz
         return;
     }
     for (size_t j = 0; j < n; j++)
-        *dalpha += (double)dw_eff[j] * (double)((w[j] > 0) - (w[j] < 0));
+        *dalpha += fabsf(w[j]) > 0 ? (double)dw_eff[j] * (double)copysignf(1, w[j]) : 0;
     for (size_t j = 0; j < n && dlatent != NULL; j++)
         dlatent[j] += fabsf(w[j] / alpha) <= 1 ? dw_eff[j] : 0.0f;
 }

@@ -60,7 +60,7 @@ void lq_file_unlock(lq_lock *lock)
 {
     if (!lock->path)
         return;
-    unlink(lock->path); /* before the lock falls: who waits sees that the name is gone */
+    unlink(lock->path);       /* before the lock falls: who waits sees that the name is gone */
     flock(lock->fd, LOCK_UN); /* closing would not do while a fork of us has it open */
     close(lock->fd);
     free(lock->path);

@@ -195,8 +195,10 @@ static lq_status drive(work *w)
     }
     lq_progress_end(&p);
     if (status == LQ_OK && lq_stop_asked() && w->ended - w->failed < w->n)
-        status = lq_fail(LQ_E_STOPPED, "%s: stopped with %zu of %zu runs done; the same command "
-                         "goes on", w->pool->what, w->ended - w->failed, w->n);
+        status = lq_fail(LQ_E_STOPPED,
+                         "%s: stopped with %zu of %zu runs done; the same command "
+                         "goes on",
+                         w->pool->what, w->ended - w->failed, w->n);
     return status;
 }
 

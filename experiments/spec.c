@@ -132,8 +132,9 @@ static lq_status check_entries(lq_spec *spec, const char *key)
     size_t i = 0;
     for (const lq_json *e = lq_json_first(list); e; e = lq_json_next(e), i++) {
         const char *where = lq_arena_printf(&spec->arena, "%s: %s[%zu]", spec->where, key, i);
-        LQ_TRY(lq_json_only_keys(e, where, "variant", "model", "fraction", "seed", "method", "train",
-                                 "calib", "eval", "budget_tokens", search ? "grid" : NULL, NULL));
+        LQ_TRY(lq_json_only_keys(e, where, "variant", "model", "fraction", "seed", "method",
+                                 "train", "calib", "eval", "budget_tokens", search ? "grid" : NULL,
+                                 NULL));
         LQ_TRY(check_axes(spec, e, where));
         LQ_TRY(check_rest(e, where));
         if (search)
@@ -203,8 +204,8 @@ lq_status lq_spec_of_json(const lq_json *document, const char *where, lq_spec **
         return lq_fail(LQ_E_MEMORY, "%s: out of memory for a spec", where);
     spec->document = lq_json_copy(document);
     spec->where = lq_arena_printf(&spec->arena, "%s", where);
-    lq_status status = spec->document ? read_document(spec)
-                                      : lq_fail(LQ_E_MEMORY, "%s: out of memory", where);
+    lq_status status =
+        spec->document ? read_document(spec) : lq_fail(LQ_E_MEMORY, "%s: out of memory", where);
     if (status != LQ_OK) {
         lq_spec_free(spec);
         return status;
@@ -355,8 +356,9 @@ static lq_status add(const expansion *e, const lq_json *const axis[4], const lq_
     p.model = lq_json_string(lq_json_get(p.json, "model"));
     lq_status status = LQ_OK;
     if (!p.model)
-        status = lq_fail(LQ_E_OPTION, "%s: model is missing, here, in the variant and in the defaults",
-                         e->where);
+        status =
+            lq_fail(LQ_E_OPTION, "%s: model is missing, here, in the variant and in the defaults",
+                    e->where);
     const lq_winner *winner =
         grid || !p.model ? NULL : winner_of(e, lq_json_string(axis[0]), p.model);
     p.pending = winner && !winner->settings;
@@ -398,8 +400,8 @@ static lq_status expand(const expansion *e)
     const lq_json *grid = lq_json_get(e->entry, "grid");
     for (size_t k = 0; k < total; k++) {
         for (size_t i = 4, rest = k; i-- > 0; rest /= count[i]) /* the seed turns fastest */
-            axis[i] = many[i] ? lq_json_at(lq_json_get(e->entry, key[i]), rest % count[i])
-                              : values[i];
+            axis[i] =
+                many[i] ? lq_json_at(lq_json_get(e->entry, key[i]), rest % count[i]) : values[i];
         if (!grid)
             LQ_TRY(add(e, axis, NULL, 0));
         size_t g = 0;
@@ -444,9 +446,10 @@ lq_status lq_spec_search(const lq_spec *spec, lq_points *out)
         for (size_t j = 0; j < before; j++)
             if (same_search(p, &out->at[j])) {
                 lq_status status =
-                    lq_fail(LQ_E_OPTION, "%s: search[%zu]: %s on %s is searched already, in "
-                            "search[%zu]", spec->where, p->entry, p->variant, p->model,
-                            out->at[j].entry);
+                    lq_fail(LQ_E_OPTION,
+                            "%s: search[%zu]: %s on %s is searched already, in "
+                            "search[%zu]",
+                            spec->where, p->entry, p->variant, p->model, out->at[j].entry);
                 lq_points_free(out);
                 return status;
             }

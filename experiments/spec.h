@@ -30,8 +30,9 @@ lq_status lq_spec_of_json(const lq_json *document, const char *where, lq_spec **
 void lq_spec_free(lq_spec *spec);
 
 const char *lq_spec_experiment(const lq_spec *spec);
-const char *lq_spec_reference(const lq_spec *spec); /* the variant others are paired with, or NULL */
-size_t lq_spec_variants(const lq_spec *spec);       /* in the order of the file: */
+const char *
+lq_spec_reference(const lq_spec *spec);       /* the variant others are paired with, or NULL */
+size_t lq_spec_variants(const lq_spec *spec); /* in the order of the file: */
 const char *lq_spec_variant(const lq_spec *spec, size_t i);
 const char *lq_spec_label(const lq_spec *spec, size_t i);
 

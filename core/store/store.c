@@ -94,8 +94,10 @@ static lq_status check_series(const lq_json *series, const char *path)
         const lq_json *x = lq_json_get(s, "x"), *value = lq_json_get(s, "value");
         if (!x || !value || lq_json_type(x) != LQ_JSON_ARRAY ||
             lq_json_type(value) != LQ_JSON_ARRAY || lq_json_count(x) != lq_json_count(value))
-            return lq_fail(LQ_E_FORMAT, "%s: series \"%.60s\": x and value are no arrays of one "
-                           "length", path, lq_json_key(s));
+            return lq_fail(LQ_E_FORMAT,
+                           "%s: series \"%.60s\": x and value are no arrays of one "
+                           "length",
+                           path, lq_json_key(s));
     }
     return LQ_OK;
 }
@@ -120,8 +122,9 @@ static lq_status check_record(const lq_json *record, const char *id, const char 
     lq_digest digest;
     LQ_TRY(lq_store_id(lq_json_get(record, "config"), &digest));
     if (!named || strcmp(named, id) != 0 || strcmp(digest.hex, id) != 0)
-        return lq_fail(LQ_E_FORMAT, "%s: the configuration's digest is %s: not the run of this name",
-                       path, digest.hex);
+        return lq_fail(LQ_E_FORMAT,
+                       "%s: the configuration's digest is %s: not the run of this name", path,
+                       digest.hex);
     LQ_TRY(check_metrics(lq_json_get(record, "metrics"), path));
     return check_series(lq_json_get(record, "series"), path);
 }
@@ -192,7 +195,8 @@ double lq_store_number(const lq_json *value)
 
 double lq_store_metric(const lq_json *record, const char *metric)
 {
-    return lq_store_number(lq_json_get(lq_json_get(lq_json_get(record, "metrics"), metric), "value"));
+    return lq_store_number(
+        lq_json_get(lq_json_get(lq_json_get(record, "metrics"), metric), "value"));
 }
 
 lq_outcome lq_store_outcome(const lq_json *record)
@@ -232,24 +236,17 @@ lq_status lq_run_begin(lq_store *store, const lq_json *resolved, lq_run **out)
     return LQ_OK;
 }
 
-/* A member this file made itself: may be changed in place. */
-static lq_json *own(lq_json *object, const char *key)
-{
-    const lq_json *node = lq_json_get(object, key);
-    return (lq_json *)(uintptr_t)node; /* the integer sheds the const */
-}
-
 void lq_run_point(lq_run *run, const char *series, double x, double value)
 {
-    lq_json *s = own(run->series, series);
+    lq_json *s = lq_json_member(run->series, series);
     if (!s) {
         s = lq_json_object();
         lq_json_set(s, "x", lq_json_array());
         lq_json_set(s, "value", lq_json_array());
         lq_json_set(run->series, series, s);
     }
-    lq_json_append(own(s, "x"), lq_json_of_number(x));
-    lq_json_append(own(s, "value"), lq_json_of_number(value));
+    lq_json_append(lq_json_member(s, "x"), lq_json_of_number(x));
+    lq_json_append(lq_json_member(s, "value"), lq_json_of_number(value));
 }
 
 void lq_run_metric(lq_run *run, const char *metric, const char *unit, double value)

@@ -7,6 +7,7 @@
 #include "core/quant/method.h"
 
 #include <math.h>
+#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -560,6 +561,7 @@ static int close_arena(void **state)
 
 int main(void)
 {
+    omp_set_num_threads(1); /* small matrices: waiting for a second thread is all it would do */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(comparison_refuses_wrong_and_nan),
         cmocka_unit_test(dge_slopes_are_the_table),

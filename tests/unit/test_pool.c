@@ -57,10 +57,11 @@ static void the_dearest_runs_first_and_failures_are_told(void **state)
     (void)state;
     lq_arena a = {0};
     const lq_pool pool = {"/bin/sh", "test", 1};
-    lq_job job[] = {shell("echo cheap >> order", 0, 1, &a),
-                    shell("echo dear >> order; echo one; echo the reason >&2; echo; exit 3", 1, 9, &a),
-                    shell("echo middle >> order; kill -KILL $$", 2, 5, &a),
-                    shell("echo middle too >> order", 3, 5, &a)};
+    lq_job job[] = {
+        shell("echo cheap >> order", 0, 1, &a),
+        shell("echo dear >> order; echo one; echo the reason >&2; echo; exit 3", 1, 9, &a),
+        shell("echo middle >> order; kill -KILL $$", 2, 5, &a),
+        shell("echo middle too >> order", 3, 5, &a)};
     assert_int_equal(lq_pool_run(&pool, job, 4), LQ_OK);
     assert_string_equal(text_of("order", &a), "dear\nmiddle\nmiddle too\ncheap\n");
     assert_true(job[0].done && !job[1].done && !job[2].done && job[3].done);
@@ -76,11 +77,12 @@ static void two_at_once_have_one_thread_each_and_no_input(void **state)
     lq_arena a = {0};
     lq_pool pool = {"/bin/sh", "test", 2};
     /* each waits for the file of the other: one at a time would never end well */
-    const char *const script[] = {"touch a; n=0; while [ ! -e b ] && [ $n -lt 100 ]; do sleep 0.02; "
-                                  "n=$((n+1)); done; [ -e b ]",
-                                  "touch b; n=0; while [ ! -e a ] && [ $n -lt 100 ]; do sleep 0.02; "
-                                  "n=$((n+1)); done; [ -e a ] && ! read x && "
-                                  "echo $OMP_NUM_THREADS $OPENBLAS_NUM_THREADS > threads"};
+    const char *const script[] = {
+        "touch a; n=0; while [ ! -e b ] && [ $n -lt 100 ]; do sleep 0.02; "
+        "n=$((n+1)); done; [ -e b ]",
+        "touch b; n=0; while [ ! -e a ] && [ $n -lt 100 ]; do sleep 0.02; "
+        "n=$((n+1)); done; [ -e a ] && ! read x && "
+        "echo $OMP_NUM_THREADS $OPENBLAS_NUM_THREADS > threads"};
     lq_job job[] = {shell(script[0], 0, 1, &a), shell(script[1], 1, 1, &a)};
     setenv("OMP_NUM_THREADS", "7", 1);
     assert_int_equal(lq_pool_run(&pool, job, 2), LQ_OK);

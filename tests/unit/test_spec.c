@@ -72,11 +72,12 @@ static void the_search_is_expanded_on_the_validation_data(void **state)
     lq_points p;
     assert_int_equal(lq_spec_search(spec, &p), LQ_OK);
     assert_int_equal(p.n, 2);
-    same_json(p.at[1].json,
-              "{\"experiment\":\"e\",\"variant\":\"a\",\"purpose\":\"search\",\"model\":\"m\","
-              "\"fraction\":0.01,\"seed\":1,\"method\":{\"name\":\"lcqat\",\"bits\":2,\"lr_u\":0.5},"
-              "\"train\":{\"lr\":20,\"batch\":8},\"eval\":{\"data\":\"d:valid\",\"context\":128},"
-              "\"budget_tokens\":1000}");
+    same_json(
+        p.at[1].json,
+        "{\"experiment\":\"e\",\"variant\":\"a\",\"purpose\":\"search\",\"model\":\"m\","
+        "\"fraction\":0.01,\"seed\":1,\"method\":{\"name\":\"lcqat\",\"bits\":2,\"lr_u\":0.5},"
+        "\"train\":{\"lr\":20,\"batch\":8},\"eval\":{\"data\":\"d:valid\",\"context\":128},"
+        "\"budget_tokens\":1000}");
     assert_int_equal(p.at[1].grid, 1);
     lq_points_free(&p);
     lq_spec_free(spec);
@@ -143,7 +144,7 @@ static void ties_divergence_and_missing_runs_decide_as_documented(void **state)
     lq_spec_free(spec);
 }
 
-#define SPEC(variants, search, runs)                                                             \
+#define SPEC(variants, search, runs) \
     "{\"experiment\":\"e\",\"variants\":" variants ",\"search\":" search ",\"runs\":" runs "}"
 #define V "{\"a\":{\"method\":{\"name\":\"x\"}}}"
 
@@ -222,7 +223,8 @@ static void expansion_refuses_what_parsing_cannot_see(void **state)
                         "{\"variant\":\"a\",\"model\":[\"n\",\"m\"],\"grid\":[{}]}]",
                         "[]"));
     assert_int_equal(lq_spec_search(spec, &p), LQ_E_OPTION);
-    assert_non_null(strstr(lq_status_note(), "search[1]: a on m is searched already, in search[0]"));
+    assert_non_null(
+        strstr(lq_status_note(), "search[1]: a on m is searched already, in search[0]"));
     lq_spec_free(spec);
 }
 

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# A sweep from a spec to a table and a figure; killed half-way it shows no half run, goes on, and ends with
+# the numbers of a sweep that nobody disturbed.
+. "$(dirname "$0")/lib.bash"
+
+toy_teacher || { not_ok teacher "$(tail -n 1 "$here/err")" && exit 1; }
+cat >"$here/toy.json" <<JSON
+{"experiment": "toy", "about": "two methods on a toy teacher", "reference": "lcqat",
+ "defaults": {"model": "$here/teacher", "budget_tokens": 16000,
+   "train": {"data": "$here/text.txt", "batch": 8, "context": 32, "micro": 2, "lanes": 2, "lr": 1e-3},
+   "calib": {"data": "$here/text.txt", "tokens": 1024, "context": 32},
+   "eval": {"data": "$here/text.txt", "context": 32, "windows": 40}},
+ "variants": {"none": {"label": "full precision", "method": {"name": "none"}},
+   "rtn": {"label": "RTN", "method": {"name": "rtn", "bits": 2}},
+   "paretoq": {"label": "ParetoQ", "method": {"name": "paretoq", "bits": 2}},
+   "lcqat": {"label": "LC-QAT", "method": {"name": "lcqat", "bits": 2}}},
+ "search": [{"variant": "paretoq", "fraction": 0.25, "seed": 1,
+             "grid": [{"train": {"lr": 1e-5}}, {"train": {"lr": 3e-3}}]}],
+ "runs": [{"variant": ["none", "rtn"]},
+          {"variant": ["paretoq", "lcqat"], "fraction": [0.25, 1], "seed": [1, 2]}]}
+JSON
+
+started=$(date +%s%N)
+runs undisturbed "$LCQAT" sweep "$here/toy.json" -j 2 --store "$here/whole/runs"
+whole_ms=$((($(date +%s%N) - started) / 1000000))
+# Two of the search, ten results; none of them the same.
+is all_runs_are_stored "$(find "$here/whole/runs" -name '*.json' | wc -l)" 12
+
+# ---- killed half-way: the parent alone is hit, and takes its children with it
+"$LCQAT" sweep "$here/toy.json" -j 2 --store "$here/broken/runs" >"$here/out" 2>"$here/err" </dev/null &
+pid=$!
+sleep "$((whole_ms / 2000)).$(printf '%03d' $((whole_ms / 2 % 1000)))"
+kill -KILL $pid || not_ok killed "it was over before the signal"
+wait $pid 2>/dev/null
+sleep 1
+is children_died_too "$(grep -la "[${here:0:1}]${here:1}/broken" /proc/[0-9]*/cmdline 2>/dev/null | head -n 1)" ""
+stored=$(find "$here/broken/runs" -name '*.json' | wc -l)
+if [ "$stored" -lt 12 ]; then ok killed_half_way; else not_ok killed_half_way "$stored runs stored"; fi
+is killed_shows_no_half_run "$(find "$here/broken/runs" -type f ! -name '*.json')" ""
+for record in "$here/broken/runs"/*.json; do
+    [ "$(tail -c 2 "$record")" = "}" ] || not_ok record_is_whole "$record"
+done
+runs goes_on "$LCQAT" sweep "$here/toy.json" -j 2 --store "$here/broken/runs"
+is same_runs "$(ls "$here/broken/runs")" "$(ls "$here/whole/runs")"
+differing=
+for record in "$here/whole/runs"/*.json; do
+    [ "$(metrics "$record")" = "$(metrics "$here/broken/runs/$(basename "$record")")" ] ||
+        differing="$differing $(basename "$record")"
+done
+is same_numbers "$differing" ""
+# The log of a run that was stored just before the kill may stay; nothing that a run works with may.
+is work_is_cleared "$(find "$here/broken/work" -type f ! -name "*.log" ! -name "*.point.json")" ""
+
+# ---- again: nothing is run, and soon
+before=$(cd "$here/broken/runs" && stat -c '%n %Y %i' ./*.json)
+started=$(date +%s%N)
+runs again "$LCQAT" sweep "$here/toy.json" -j 2 --store "$here/broken/runs"
+again_ms=$((($(date +%s%N) - started) / 1000000))
+is again_writes_nothing "$(cd "$here/broken/runs" && stat -c '%n %Y %i' ./*.json)" "$before"
+if [ $((again_ms * 4)) -lt $whole_ms ]; then
+    ok again_is_quick
+else
+    not_ok again_is_quick "$again_ms ms, the sweep itself took $whole_ms ms"
+fi
+runs dry_run "$LCQAT" sweep "$here/toy.json" --dry-run --store "$here/broken/runs"
+is dry_run_lists_all "$(grep -c ' stored$' "$here/out")" 12
+
+# ---- what comes out
+runs report "$LCQAT" report "$here/whole" --spec "$here/toy.json" --out "$here/whole"
+for label in 'full precision' RTN ParetoQ LC-QAT; do
+    if grep -q "$label" "$here/whole/index.html"; then
+        ok "index_names_$label"
+    else
+        not_ok "index_names_$label" "not in index.html"
+    fi
+done
+for kind in md csv tex; do
+    if [ -n "$(find "$here/whole" -name "*.$kind" -size +0)" ]; then
+        ok "table_$kind"
+    else
+        not_ok "table_$kind" "no such file"
+    fi
+done
+if ! command -v gnuplot >/dev/null; then
+    skip figure "no gnuplot"
+elif [ -n "$(find "$here/whole" -name '*.svg' -size +0)" ]; then
+    ok figure
+else
+    not_ok figure "no .svg"
+fi
+# A perplexity of a record stands in the table, rounded as it may be.
+record=$(grep -l '"variant":"rtn"' "$here/whole/runs"/*.json)
+ppl=$(sed -n 's/.*"perplexity":{"unit":"1","value":\([0-9]*\).*/\1/p' "$record")
+if find "$here/whole" -name '*.md' -exec grep -l "RTN.*\b$ppl\b" {} + | grep -q .; then
+    ok table_has_the_number
+else
+    not_ok table_has_the_number "$ppl.* of RTN is in no table"
+fi
+
+sed 's/"runs"/"rums"/' "$here/toy.json" >"$here/wrong.json"
+fails spec_with_unknown_key 2 "rums" "$LCQAT" sweep "$here/wrong.json" --store "$here/x/runs"
+sed 's/\["none", "rtn"\]/["none", "rtm"]/' "$here/toy.json" >"$here/wrong.json"
+fails spec_with_unknown_variant 2 "rtm" "$LCQAT" sweep "$here/wrong.json" --store "$here/x/runs"
+exit $status

@@ -1,0 +1,213 @@
+/* Calibration, block-wise quantization, and the packed model on disk, on a random two-layer model. */
+#include "tests/check.h"
+
+#include "core/base/file.h"
+#include "core/data/safetensors.h"
+#include "core/eval/perplexity.h"
+#include "core/train/quantize.h"
+#include "experiments/methods.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { N_SEQ = 19, T = 16 };
+
+typedef struct bed {
+    lq_arena arena;
+    lq_weights full;
+    uint32_t token[N_SEQ * T];
+    lq_calib_data calib;
+} bed;
+
+static void bed_new(bed *b)
+{
+    const lq_config c = {.arch = LQ_ARCH_QWEN3, .D = 32, .F = 48, .L = 2, .H = 4, .Hkv = 2,
+                         .dh = 8, .V = 40, .eps = 1e-5, .rope_theta = 1e4, .tied = true,
+                         .qk_norm = true, .max_positions = 64};
+    memset(b, 0, sizeof *b);
+    lq_rng rng = lq_rng_seed(11);
+    check_ok(lq_weights_new(&c, &b->arena, &b->full));
+    lq_weights_init(&b->full, &rng);
+    for (size_t i = 0; i < b->full.n; i++)
+        b->full.flat[i] *= 5; /* an untrained model is nearly linear; this one is not */
+    lq_weights_round_bf16(&b->full);
+    for (size_t i = 0; i < N_SEQ * T; i++)
+        b->token[i] = (uint32_t)lq_rng_below(&rng, c.V);
+    b->calib = (lq_calib_data){b->token, N_SEQ, T};
+}
+
+/* E[x' x] of one linear's input, by plain loops over one forward of everything. */
+static void plain_gram(bed *b, size_t layer, lq_layer_tensor linear, size_t in, double *gram)
+{
+    lq_lane *lane;
+    check_ok(lq_lane_new(&b->full.config, N_SEQ, T, true, &b->arena, &lane));
+    lq_forward(&b->full, lane, b->token, N_SEQ);
+    const float *x = lq_linear_input(lane, layer, linear);
+    memset(gram, 0, in * in * sizeof *gram);
+    for (size_t r = 0; r < N_SEQ * T; r++)
+        for (size_t i = 0; i < in; i++)
+            for (size_t j = 0; j < in; j++)
+                gram[i * in + j] += (double)x[r * in + i] * (double)x[r * in + j] / (N_SEQ * T);
+}
+
+static void temporary(char *path, size_t room)
+{
+    snprintf(path, room, "/tmp/lcqat-test-XXXXXX");
+    assert_non_null(mkdtemp(path));
+}
+
+static void calibrated_grams_equal_plain_sums(void **state)
+{
+    (void)state;
+    bed b;
+    char dir[64], path[96];
+    lq_safetensors file;
+    static const struct {
+        size_t layer;
+        lq_layer_tensor linear;
+        const char *name;
+        size_t in;
+    } list[] = {{0, LQ_Q, "model.layers.0.self_attn.q_proj.gram", 32},
+                {1, LQ_V, "model.layers.1.self_attn.v_proj.gram", 32},
+                {1, LQ_O, "model.layers.1.self_attn.o_proj.gram", 32},
+                {0, LQ_UP, "model.layers.0.mlp.up_proj.gram", 32},
+                {1, LQ_DOWN, "model.layers.1.mlp.down_proj.gram", 48}};
+    bed_new(&b);
+    temporary(dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/h.safetensors", dir);
+    check_ok(lq_calibrate_to_file(&b.full, &b.calib, path));
+    check_ok(lq_safetensors_open(path, &b.arena, &file));
+    assert_int_equal(file.n_tensors, 14);
+    assert_string_equal(lq_safetensors_metadata(&file, "tokens"), "304");
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        const size_t n = list[i].in, shape[] = {n, n};
+        float *got;
+        double *want = lq_arena_f64(&b.arena, n * n);
+        plain_gram(&b, list[i].layer, list[i].linear, n, want);
+        check_ok(lq_safetensors_f32(&file, list[i].name, 2, shape, &b.arena, &got));
+        for (size_t j = 0; j < n * n; j++)
+            check_close(got[j], want[j], 1e-4, 1e-5 * want[0] + 1e-7);
+    }
+    lq_safetensors_close(&file);
+    check_ok(lq_path_remove_tree(dir));
+    lq_arena_close(&b.arena);
+}
+
+static void quantize_with(bed *b, const char *name, lq_qmodel *q)
+{
+    const lq_method *method;
+    void *opts;
+    const lq_rng rng = lq_rng_seed(1);
+    lq_json *spec = lq_json_object();
+    lq_json_set_number(spec, "bits", strcmp(name, "none") == 0 ? 16 : 2);
+    check_ok(lq_method_find(name, &method));
+    check_ok(lq_method_options(method, spec, "test", &b->arena, &opts));
+    lq_json_free(spec);
+    check_ok(lq_qmodel_new(&b->full, method, opts, &b->arena, q));
+    check_ok(lq_quantize(q, &b->full, &b->calib, &rng));
+}
+
+static double ppl_of(bed *b, const lq_weights *w)
+{
+    lq_perplexity p;
+    check_ok(lq_perplexity_of(w, b->token, N_SEQ * T, T, 0, &b->arena, &p));
+    assert_int_equal(p.n_windows, N_SEQ);
+    assert_int_equal(p.n_predicted, N_SEQ * (T - 1));
+    return p.ppl;
+}
+
+static void every_method_survives_the_disk(void **state)
+{
+    (void)state;
+    bed b;
+    char dir[64], path[96];
+    bed_new(&b);
+    for (size_t i = 0; i < lq_method_count; i++) {
+        lq_qmodel q, back;
+        lq_packed_size size;
+        temporary(dir, sizeof dir);
+        quantize_with(&b, lq_method_table[i]->name, &q);
+        if (lq_method_table[i]->family != LQ_FAMILY_NONE)
+            assert_memory_not_equal(q.w.flat, b.full.flat, q.w.n * sizeof(float));
+        check_ok(lq_artifact_write(&q, dir));
+        assert_true(lq_artifact_is_one(dir));
+        check_ok(lq_artifact_read(dir, lq_method_find, &b.arena, &back, &size));
+        assert_int_equal(size.linear_weights, 2 * (32 * 96 + 3 * 32 * 48));
+        check_close(size.bits_per_weight, 8.0 * (double)size.linear_bytes / 15360.0, 1e-12, 0);
+        check_close(ppl_of(&b, &back.w), ppl_of(&b, &q.w), 0.03, 0); /* scales lose bits */
+        lq_qmodel again;
+        char other[96];
+        snprintf(other, sizeof other, "%s/again", dir);
+        check_ok(lq_artifact_write(&back, other));
+        check_ok(lq_artifact_read(other, lq_method_find, &b.arena, &again, &size));
+        assert_memory_equal(again.w.flat, back.w.flat, back.w.n * sizeof(float));
+        snprintf(path, sizeof path, "%s/packed.safetensors", dir);
+        assert_int_equal(truncate(path, 600), 0);
+        assert_int_equal(lq_artifact_read(dir, lq_method_find, &b.arena, &back, &size),
+                         LQ_E_FORMAT);
+        check_ok(lq_path_remove_tree(dir));
+    }
+    lq_arena_close(&b.arena);
+}
+
+static void full_precision_through_bytes_is_the_model(void **state)
+{
+    (void)state;
+    bed b;
+    lq_qmodel q;
+    bed_new(&b);
+    quantize_with(&b, "none", &q);
+    assert_memory_equal(q.w.flat, b.full.flat, q.w.n * sizeof(float));
+    lq_arena_close(&b.arena);
+}
+
+static void missing_calibration_is_an_error_with_a_name(void **state)
+{
+    (void)state;
+    bed b;
+    lq_qmodel q;
+    const lq_method *method;
+    void *opts;
+    const lq_rng rng = lq_rng_seed(1);
+    bed_new(&b);
+    check_ok(lq_method_find("gptq", &method));
+    check_ok(lq_method_options(method, NULL, "test", &b.arena, &opts));
+    check_ok(lq_qmodel_new(&b.full, method, opts, &b.arena, &q));
+    assert_int_equal(lq_quantize(&q, &b.full, NULL, &rng), LQ_E_SHAPE);
+    b.full.layer[1][LQ_UP][5] = NAN;
+    assert_int_equal(lq_quantize(&q, &b.full, &b.calib, &rng), LQ_E_NUMERIC);
+    assert_non_null(strstr(lq_status_note(), "model.layers.1."));
+    lq_arena_close(&b.arena);
+}
+
+static void perplexity_follows_its_definition(void **state)
+{
+    (void)state;
+    bed b;
+    lq_perplexity p;
+    bed_new(&b);
+    memset(b.full.flat, 0, b.full.n * sizeof(float)); /* all logits zero: perplexity V */
+    check_close(ppl_of(&b, &b.full), 40, 1e-6, 0);
+    check_ok(lq_perplexity_of(&b.full, b.token, N_SEQ * T - 1, T, 0, &b.arena, &p));
+    assert_int_equal(p.n_windows, N_SEQ - 1); /* the remainder is dropped */
+    check_ok(lq_perplexity_of(&b.full, b.token, N_SEQ * T, T, 3, &b.arena, &p));
+    assert_int_equal(p.n_windows, 3);
+    assert_int_equal(lq_perplexity_of(&b.full, b.token, T - 1, T, 0, &b.arena, &p), LQ_E_SHAPE);
+    b.token[3] = 40;
+    assert_int_equal(lq_perplexity_of(&b.full, b.token, N_SEQ * T, T, 0, &b.arena, &p),
+                     LQ_E_OPTION);
+    lq_arena_close(&b.arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(calibrated_grams_equal_plain_sums),
+        cmocka_unit_test(every_method_survives_the_disk),
+        cmocka_unit_test(full_precision_through_bytes_is_the_model),
+        cmocka_unit_test(missing_calibration_is_an_error_with_a_name),
+        cmocka_unit_test(perplexity_follows_its_definition),
+    };
+    return cmocka_run_group_tests_name("quantize", tests, NULL, NULL);
+}
