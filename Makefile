@@ -31,7 +31,7 @@ BLAS_LIB   = $(call once,BLAS_LIB,$(patsubst %/,%,$(dir $(firstword $(shell ls -
 BLAS_INC   = $(call once,BLAS_INC,$(patsubst %/,%,$(dir $(firstword $(shell ls -d /usr/include/*/openblas-openmp/cblas.h)))))
 PKG_CFLAGS = $(call once,PKG_CFLAGS,$(shell pkg-config --cflags $(MODULES)) -isystem $(BLAS_INC))
 PKG_LIBS   = $(call once,PKG_LIBS,$(shell pkg-config --libs $(MODULES)) \
-    -L$(BLAS_LIB) -Wl$(comma)-rpath$(comma)$(BLAS_LIB) -lopenblas)
+    -Wl$(comma)--as-needed -L$(BLAS_LIB) -Wl$(comma)-rpath$(comma)$(BLAS_LIB) -lopenblas)
 IS_CLANG   = $(call once,IS_CLANG,$(findstring clang,$(shell $(CC) --version)))
 comma := ,
 
@@ -111,10 +111,13 @@ $(BUILD)/experiments/version.o: $(BUILD)/version.stamp
 $(BUILD)/version.stamp: always
 	@mkdir -p $(@D); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
 
-NOT_MAIN := $(filter-out $(BUILD)/experiments/main.o,$(APP_OBJ)) $(BUILD)/liblcqat.a
-$(UNIT_BIN) $(LONG_BIN): %: %.o $(NOT_MAIN)
+# As archives: a test takes from the commands what it needs and no more.
+LIBS := $(BUILD)/libexperiments.a $(BUILD)/liblcqat.a
+$(BUILD)/libexperiments.a: $(filter-out $(BUILD)/experiments/main.o,$(APP_OBJ))
+	$(Q)$(call say,AR,$@) rm -f $@ && ar rcs $@ $^
+$(UNIT_BIN) $(LONG_BIN): %: %.o $(LIBS)
 	$(Q)$(call say,LINK,$@) $(LINK) -lcmocka
-$(GOLDEN_BIN): $(GOLDEN_SRC:%.c=$(BUILD)/%.o) $(NOT_MAIN)
+$(GOLDEN_BIN): $(GOLDEN_SRC:%.c=$(BUILD)/%.o) $(LIBS)
 	$(Q)$(call say,LINK,$@) $(LINK)
 -include $(wildcard $(LIB_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(TEST_OBJ:.o=.d))
 

@@ -29,7 +29,7 @@ lq_status lq_catalog_read(lq_json **out)
     lq_arena arena = {0};
     const char *path = lq_repository_path("datasets/catalog.json", &arena);
     lq_status status = path == NULL ? lq_fail(LQ_E_MISSING, "datasets/catalog.json: not found; run "
-                                              "lcqat from its repository")
+                                                            "lcqat from its repository")
                                     : lq_json_read(path, out);
     lq_arena_close(&arena);
     return status;
@@ -54,9 +54,9 @@ bool lq_catalog_here(const lq_json *entry)
         return lq_techdocs_ready();
     lq_arena arena = {0};
     const char *place =
-        path == NULL ? NULL
-                     : lq_repository_path(lq_arena_printf(&arena, "%s/model.safetensors", path),
-                                          &arena);
+        path == NULL
+            ? NULL
+            : lq_repository_path(lq_arena_printf(&arena, "%s/model.safetensors", path), &arena);
     lq_arena_close(&arena);
     return place != NULL;
 }

@@ -106,10 +106,17 @@ static lq_status training_step(bench *b)
     for (size_t i = 0; i < n; i++)
         token[i] = (uint32_t)lq_rng_below(&rng, config.V);
     LQ_TRY(lq_batches_new(token, n, T, &rng, b->arena, &data));
-    lq_train_config c = {.batch = BATCH, .T = T, .micro = 2, .lanes = 2, .steps = STEPS,
-                         .lr = 1e-3, .train_rest = true, .checkpoint_s = 1e9};
+    lq_train_config c = {.batch = BATCH,
+                         .T = T,
+                         .micro = 2,
+                         .lanes = 2,
+                         .steps = STEPS,
+                         .lr = 1e-3,
+                         .train_rest = true,
+                         .checkpoint_s = 1e9};
     c.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1};
-    LQ_TRY(lq_train(&q, &data, &c, b->arena, NULL, NULL, &result)); /* warms up, makes it resident */
+    LQ_TRY(
+        lq_train(&q, &data, &c, b->arena, NULL, NULL, &result)); /* warms up, makes it resident */
     const double started = lq_clock_wall_s();
     LQ_TRY(lq_train(&q, &data, &c, b->arena, NULL, NULL, &result));
     const double s = (lq_clock_wall_s() - started) / STEPS;

@@ -10,8 +10,7 @@ static void print_text(const lq_model *m, const lq_data *data, const lq_perplexi
 {
     printf("perplexity %.4f  (%.6f nats per token)\n", p->ppl, p->nats_per_token);
     printf("model      %s, sha256 %.16s%s%s\n", m->name, m->digest.hex,
-           m->q.method != NULL ? ", packed by " : "",
-           m->q.method != NULL ? m->q.method->name : "");
+           m->q.method != NULL ? ", packed by " : "", m->q.method != NULL ? m->q.method->name : "");
     if (m->q.method != NULL)
         printf("bits       %.4f per weight of the linears, %.4f over the whole model\n",
                m->size.bits_per_weight, m->size.bits_per_weight_model);

@@ -12,7 +12,8 @@ static lq_status write_as(const lq_model *model, const char *format, bool f32, c
         return lq_weights_save(&model->q.w, out, !f32);
     if (strcmp(format, "packed") != 0)
         return strcmp(format, "unisvq") == 0
-                   ? lq_fail(LQ_E_UNAVAILABLE, "export --format unisvq: not available in this version")
+                   ? lq_fail(LQ_E_UNAVAILABLE,
+                             "export --format unisvq: not available in this version")
                    : lq_fail(LQ_E_OPTION, "export: --format '%s' is none of packed, dense, unisvq",
                              format);
     if (model->q.method == NULL)
@@ -38,7 +39,8 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 }
 
 static const lq_arg_spec spec[] = {
-    {"format", 0, LQ_ARG_TEXT, "FORMAT", "packed (ours) or dense (Hugging Face, effective weights)"},
+    {"format", 0, LQ_ARG_TEXT, "FORMAT",
+     "packed (ours) or dense (Hugging Face, effective weights)"},
     {"f32", 0, LQ_ARG_FLAG, NULL, "dense in float instead of bf16"},
     {"out", 'o', LQ_ARG_TEXT, "DIR", "where the model goes"},
 };

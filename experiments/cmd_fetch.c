@@ -11,13 +11,17 @@ static lq_status fetch_one(const lq_json *catalog, const char *name)
     const lq_json *data = lq_catalog_find(catalog, "datasets", name);
     const lq_json *model = lq_catalog_find(catalog, "models", name);
     if (data == NULL && model == NULL)
-        return lq_fail(LQ_E_OPTION, "fetch: '%s' is not in the catalog; `lcqat models` and "
-                       "`lcqat datasets` list it", name);
+        return lq_fail(LQ_E_OPTION,
+                       "fetch: '%s' is not in the catalog; `lcqat models` and "
+                       "`lcqat datasets` list it",
+                       name);
     if (data != NULL)
         LQ_TRY(lq_techdocs_prepare());
     else if (!lq_catalog_here(model))
-        return lq_fail(LQ_E_MISSING, "fetch: %s belongs to the repository, and is not there; "
-                       "`make teachers` trains it", name);
+        return lq_fail(LQ_E_MISSING,
+                       "fetch: %s belongs to the repository, and is not there; "
+                       "`make teachers` trains it",
+                       name);
     printf("%s: here\n", name);
     return LQ_OK;
 }

@@ -40,7 +40,8 @@ static double true_bits(const lq_method *m, double bits, size_t out, size_t in)
         const lq_rng rng = lq_rng_seed(1);
         lq_calib calib = {.n_tokens = 1};
         if (lq_arena_new(&arena, &w, out * in) == LQ_OK &&
-            identity(&arena, in, &calib.gram) == LQ_OK && m->init(&th, w, &calib, &rng, &arena) == LQ_OK && m->pack(&th, &sink) == LQ_OK)
+            identity(&arena, in, &calib.gram) == LQ_OK &&
+            m->init(&th, w, &calib, &rng, &arena) == LQ_OK && m->pack(&th, &sink) == LQ_OK)
             result = 8.0 * (double)sink.bytes / ((double)out * (double)in);
     }
     lq_json_free(spec);

@@ -89,8 +89,7 @@ static lq_status tokenizer(const char *dir, const char *data, size_t n_vocab, lq
     return status;
 }
 
-static lq_status train(job *j, const lq_data *data, const char *dir, lq_arena *arena,
-                       lq_qmodel *q)
+static lq_status train(job *j, const lq_data *data, const char *dir, lq_arena *arena, lq_qmodel *q)
 {
     const lq_rng root = lq_rng_seed(j->seed), init = lq_rng_split(&root, "init", 0);
     const lq_rng order = lq_rng_split(&root, "data", 0);
@@ -100,9 +99,14 @@ static lq_status train(job *j, const lq_data *data, const char *dir, lq_arena *a
     j->t.parameters = lq_weights_count(&q->w);
     LQ_TRY(lq_batches_new(data->token, data->n, j->t.context, &order, arena, &batches));
     const size_t steps = (j->t.tokens + j->batch * j->t.context - 1) / (j->batch * j->t.context);
-    lq_train_config c = {.batch = j->batch, .T = j->t.context, .micro = j->micro,
-                         .lanes = j->lanes, .steps = steps, .lr = j->lr,
-                         .weight_decay = j->weight_decay, .train_rest = true};
+    lq_train_config c = {.batch = j->batch,
+                         .T = j->t.context,
+                         .micro = j->micro,
+                         .lanes = j->lanes,
+                         .steps = steps,
+                         .lr = j->lr,
+                         .weight_decay = j->weight_decay,
+                         .train_rest = true};
     c.schedule = (lq_schedule){LQ_SCHEDULE_WSD, j->warmup < steps / 4 ? j->warmup : steps / 4,
                                (size_t)(j->decay * (double)steps)};
     c.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1.0};

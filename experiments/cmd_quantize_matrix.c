@@ -82,15 +82,18 @@ static lq_status write_result(const job *j, const char *path)
     lq_tensor list[LQ_MAX_SLOTS + 1];
     size_t n = 0;
     const lq_theta *th = &j->shipped;
-    list[n++] = (lq_tensor){.name = "effective", .dtype = LQ_DTYPE_F32, .rank = 2,
-                            .shape = {j->out, j->in}, .data = j->effective};
+    list[n++] = (lq_tensor){.name = "effective",
+                            .dtype = LQ_DTYPE_F32,
+                            .rank = 2,
+                            .shape = {j->out, j->in},
+                            .data = j->effective};
     for (size_t s = 0; s < th->n_slots; s++)
-        list[n++] = (lq_tensor){
-            .name = th->slot[s].name,
-            .dtype = th->slot[s].kind == LQ_KIND_DISCRETE ? LQ_DTYPE_U8 : LQ_DTYPE_F32,
-            .rank = 2,
-            .shape = {th->slot[s].rows, th->slot[s].cols},
-            .data = th->data[s]};
+        list[n++] =
+            (lq_tensor){.name = th->slot[s].name,
+                        .dtype = th->slot[s].kind == LQ_KIND_DISCRETE ? LQ_DTYPE_U8 : LQ_DTYPE_F32,
+                        .rank = 2,
+                        .shape = {th->slot[s].rows, th->slot[s].cols},
+                        .data = th->data[s]};
     for (size_t i = 0; i < n; i++) {
         list[i].elements = list[i].shape[0] * list[i].shape[1];
         list[i].bytes = list[i].elements * lq_dtype_bytes(list[i].dtype);

@@ -139,6 +139,12 @@ static void name_failure(const sweep *s, const item *it, const char *message)
     lq_json_append(s->failed, one);
 }
 
+static void clear_away(const sweep *s, const item *it)
+{
+    remove(file_of(s, it, "log"));
+    remove(file_of(s, it, "point.json"));
+}
+
 /* What a job left: the record, or a failure and its log. */
 static void settle(const sweep *s, phase *f, item *it, const lq_job *job, bool stopped)
 {
@@ -148,8 +154,7 @@ static void settle(const sweep *s, phase *f, item *it, const lq_job *job, bool s
     if (it->stored) {
         it->ran = true;
         f->ran++;
-        remove(file_of(s, it, "log"));
-        remove(file_of(s, it, "point.json"));
+        clear_away(s, it);
     } else if (!stopped) {
         name_failure(s, it, job->done ? "it ended well but stored no record" : job->ending);
     }
@@ -163,7 +168,11 @@ static lq_status run_phase(const sweep *s, phase *f)
     LQ_TRY(lq_arena_new(s->arena, &which, f->points.n + 1));
     for (size_t i = 0; i < f->points.n; i++) {
         const item *it = &f->item[i];
-        if (it->point->pending || it->twin || it->stored || !it->mine)
+        if (it->point->pending || it->twin)
+            continue;
+        if (it->stored)
+            clear_away(s, it); /* of a sweep that was killed */
+        if (it->stored || !it->mine)
             continue;
         LQ_TRY(write_job(s, it, &job[n]));
         which[n++] = i;

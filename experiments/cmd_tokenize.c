@@ -99,8 +99,8 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     size_t bytes;
     lq_model model;
     LQ_TRY(lq_model_peek(lq_args_at(args, 0), arena, &model));
-    lq_status status = path != NULL ? lq_file_read(path, arena, &text, &bytes)
-                                    : read_stdin(arena, &text, &bytes);
+    lq_status status =
+        path != NULL ? lq_file_read(path, arena, &text, &bytes) : read_stdin(arena, &text, &bytes);
     if (status == LQ_OK)
         status = lq_args_flag(args, "decode") ? decode(model.tok, text, bytes, arena)
                                               : encode(args, model.tok, text, bytes, arena);

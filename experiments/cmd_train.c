@@ -1,11 +1,10 @@
 /* lcqat train: quantization-aware training, from the PTQ start to the packed model. */
-#include "experiments/model.h"
 #include "experiments/data.h"
+#include "experiments/model.h"
 #include "experiments/single.h"
 
 /* --tokens N, or --fraction F of the tokens of --data. */
-static lq_status budget(const lq_args *args, const char *data_name, lq_arena *arena,
-                        double *tokens)
+static lq_status budget(const lq_args *args, const char *data_name, lq_arena *arena, double *tokens)
 {
     double fraction;
     size_t count;

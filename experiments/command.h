@@ -3,14 +3,14 @@
 #ifndef LQ_EXPERIMENTS_COMMAND_H
 #define LQ_EXPERIMENTS_COMMAND_H
 
-#include "core/base/args.h"
 #include "core/base/arena.h"
+#include "core/base/args.h"
 #include "core/base/json.h"
 
 typedef struct lq_command {
-    const char *name, *summary;   /* one line */
-    const char *positionals;      /* "MODEL --method M --bits B --out DIR", as the usage shows it */
-    size_t lowest, highest;       /* count of positionals */
+    const char *name, *summary; /* one line */
+    const char *positionals;    /* "MODEL --method M --bits B --out DIR", as the usage shows it */
+    size_t lowest, highest;     /* count of positionals */
     const lq_arg_spec *spec;
     size_t n_spec;
     lq_status (*run)(const lq_args *args, lq_arena *arena);
@@ -25,7 +25,10 @@ typedef struct lq_absent_command {
 extern const lq_absent_command lq_absent_table[];
 extern const size_t lq_absent_count;
 
-#define LQ_ARG_JSON {"json", 0, LQ_ARG_FLAG, NULL, "one JSON object on stdout"}
+#define LQ_ARG_JSON                                               \
+    {                                                             \
+        "json", 0, LQ_ARG_FLAG, NULL, "one JSON object on stdout" \
+    }
 /* Prints the object on stdout, frees it. */
 void lq_print_json(lq_json *object);
 /* "--set key=value ..." of the arguments as a JSON object; bits and others may be added. Owned. */

@@ -52,8 +52,8 @@ lq_status lq_data_load(const char *name, const lq_tokenizer *tok, lq_arena *aren
     out->digest = corpus.digest;
     out->whole = corpus.whole;
     const char *dir = lq_arena_printf(arena, "%s/tokens", cache);
-    const char *path = lq_arena_printf(arena, "%s/%.16s-%.16s.safetensors", dir,
-                                       corpus.digest.hex, lq_tokenizer_digest(tok)->hex);
+    const char *path = lq_arena_printf(arena, "%s/%.16s-%.16s.safetensors", dir, corpus.digest.hex,
+                                       lq_tokenizer_digest(tok)->hex);
     if (lq_path_exists(path)) {
         status = read_cached(path, arena, out);
     } else {

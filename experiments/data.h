@@ -7,9 +7,9 @@
 #include "core/text/tokenizer.h"
 
 typedef struct lq_data {
-    const char *name; /* as the user gave it */
-    uint32_t *token;  /* (n) */
-    size_t n, bytes;  /* tokens; bytes of text */
+    const char *name;        /* as the user gave it */
+    uint32_t *token;         /* (n) */
+    size_t n, bytes;         /* tokens; bytes of text */
     lq_digest digest, whole; /* of the split's text; of the whole corpus */
 } lq_data;
 

@@ -8,7 +8,8 @@
 
 static const char *teacher_dir(const char *name, lq_arena *arena)
 {
-    const char *dir = lq_repository_path(lq_arena_printf(arena, "datasets/teachers/%s", name), arena);
+    const char *dir =
+        lq_repository_path(lq_arena_printf(arena, "datasets/teachers/%s", name), arena);
     return dir != NULL && lq_path_is_dir(dir) ? dir : NULL;
 }
 
@@ -17,12 +18,14 @@ lq_status lq_model_dir(const char *model, lq_arena *arena, const char **dir)
     const size_t n = strlen(model);
     if (n > 5 && strcmp(model + n - 5, ".gguf") == 0)
         return lq_fail(LQ_E_UNAVAILABLE, "%s: GGUF files: not available in this version", model);
-    *dir = lq_path_is_dir(model)         ? model
+    *dir = lq_path_is_dir(model)        ? model
            : strchr(model, '/') == NULL ? teacher_dir(model, arena)
                                         : NULL;
     if (*dir == NULL)
-        return lq_fail(LQ_E_MISSING, "model '%s': no such directory and no teacher of that name; "
-                       "`lcqat models` lists them", model);
+        return lq_fail(LQ_E_MISSING,
+                       "model '%s': no such directory and no teacher of that name; "
+                       "`lcqat models` lists them",
+                       model);
     return LQ_OK;
 }
 
@@ -32,18 +35,17 @@ lq_status lq_model_peek(const char *model, lq_arena *arena, lq_model *out)
     LQ_TRY(lq_model_dir(model, arena, &out->dir));
     out->name = lq_path_base(model);
     const char *file = lq_artifact_is_one(out->dir) ? "packed" : "model";
-    LQ_TRY(lq_sha256_file(lq_arena_printf(arena, "%s/%s.safetensors", out->dir, file),
-                          &out->digest));
+    LQ_TRY(
+        lq_sha256_file(lq_arena_printf(arena, "%s/%s.safetensors", out->dir, file), &out->digest));
     return lq_tokenizer_read(lq_arena_printf(arena, "%s/tokenizer.json", out->dir), &out->tok);
 }
 
 lq_status lq_model_open(const char *model, lq_arena *arena, lq_model *out)
 {
     LQ_TRY(lq_model_peek(model, arena, out));
-    lq_status status =
-        lq_artifact_is_one(out->dir)
-            ? lq_artifact_read(out->dir, lq_method_find, arena, &out->q, &out->size)
-            : lq_weights_load(out->dir, arena, &out->q.w, NULL);
+    lq_status status = lq_artifact_is_one(out->dir)
+                           ? lq_artifact_read(out->dir, lq_method_find, arena, &out->q, &out->size)
+                           : lq_weights_load(out->dir, arena, &out->q.w, NULL);
     if (status == LQ_OK && lq_tokenizer_vocab(out->tok) > out->q.w.config.V)
         status = lq_fail(LQ_E_FORMAT, "%s: the tokenizer has %zu tokens, the model %zu", out->dir,
                          lq_tokenizer_vocab(out->tok), out->q.w.config.V);

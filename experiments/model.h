@@ -9,10 +9,10 @@
 
 typedef struct lq_model {
     const char *name, *dir;
-    lq_digest digest;     /* of model.safetensors, or of packed.safetensors */
-    lq_qmodel q;          /* q.method is NULL for a full-precision model */
-    lq_packed_size size;  /* of a packed model; zeros otherwise */
-    lq_tokenizer *tok;    /* owned: lq_model_close */
+    lq_digest digest;    /* of model.safetensors, or of packed.safetensors */
+    lq_qmodel q;         /* q.method is NULL for a full-precision model */
+    lq_packed_size size; /* of a packed model; zeros otherwise */
+    lq_tokenizer *tok;   /* owned: lq_model_close */
 } lq_model;
 
 /* The directory of MODEL: itself when it is one, else datasets/teachers/MODEL beside the working

@@ -96,10 +96,14 @@ size_t lq_recipe_steps(const lq_recipe *r, double tokens)
 lq_train_config lq_recipe_train(const lq_recipe *r, size_t steps)
 {
     const lq_train_opts *t = &r->train;
-    lq_train_config c = {.batch = t->batch, .T = t->context, .micro = t->micro,
-                         .lanes = t->lanes, .steps = steps, .lr = t->lr, .train_rest = t->rest};
-    c.schedule = (lq_schedule){(lq_schedule_kind)t->schedule,
-                               (size_t)(t->warmup * (double)steps),
+    lq_train_config c = {.batch = t->batch,
+                         .T = t->context,
+                         .micro = t->micro,
+                         .lanes = t->lanes,
+                         .steps = steps,
+                         .lr = t->lr,
+                         .train_rest = t->rest};
+    c.schedule = (lq_schedule){(lq_schedule_kind)t->schedule, (size_t)(t->warmup * (double)steps),
                                (size_t)(t->decay * (double)steps)};
     c.adamw = (lq_adamw){t->beta1, t->beta2, t->eps, t->clip};
     return c;

@@ -105,8 +105,7 @@ static lq_status resolve_into(const lq_json *point, lq_arena *arena, lq_json *ou
     lq_json_set_number(out, "budget_tokens", trains ? budget : 0);
     lq_json_set_number(out, "seed", (double)seed);
     lq_recipe_write(&recipe, out);
-    return resolve_digests(text, &recipe, trains, (method->needs & LQ_NEEDS_GRAM) != 0, arena,
-                           out);
+    return resolve_digests(text, &recipe, trains, (method->needs & LQ_NEEDS_GRAM) != 0, arena, out);
 }
 
 lq_status lq_run_resolve(const lq_json *point, lq_json **resolved)

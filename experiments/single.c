@@ -97,8 +97,7 @@ static lq_status execute(const lq_json *resolved, const char *out, bool json, lq
     return status;
 }
 
-lq_status lq_single_run(const lq_args *args, const char *train_data, double tokens,
-                        lq_arena *arena)
+lq_status lq_single_run(const lq_args *args, const char *train_data, double tokens, lq_arena *arena)
 {
     const char *out = lq_args_text(args, "out", NULL);
     lq_json *resolved = NULL;

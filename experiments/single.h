@@ -14,7 +14,7 @@
         {"calib", 0, LQ_ARG_TEXT, "DATA", "calibration text (techdocs:calib)"},                   \
         {"ppl", 0, LQ_ARG_TEXT, "DATA", "measure the perplexity of the packed model on DATA"},    \
         {"out", 'o', LQ_ARG_TEXT, "DIR", "where the packed model and the run record go"},         \
-    LQ_ARG_JSON
+        LQ_ARG_JSON
 
 /* Runs args with a training budget of `tokens` on train_data (0 and NULL: no training), stores the record
  * in OUT/runs and the packed model in OUT, prints the record. */

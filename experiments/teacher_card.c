@@ -52,7 +52,8 @@ static lq_status write_json(const lq_teacher *t, const char *dir, lq_arena *aren
 static lq_status write_curve(const lq_teacher *t, lq_file *f)
 {
     lq_json *points = curve(t);
-    lq_status status = lq_file_printf(f, "\n| tokens | training loss (nats per token) |\n|---|---|\n");
+    lq_status status =
+        lq_file_printf(f, "\n| tokens | training loss (nats per token) |\n|---|---|\n");
     const size_t n = lq_json_count(points);
     for (size_t i = 0; status == LQ_OK && i < n; i++)
         if (i % 5 == 4 || i + 1 == n) {
@@ -67,29 +68,38 @@ static lq_status write_curve(const lq_teacher *t, lq_file *f)
 static lq_status write_card(const lq_teacher *t, lq_file *f)
 {
     const lq_config *c = &t->config;
-    LQ_TRY(lq_file_printf(f, "# %s\n\nA small teacher for quantization experiments, trained by "
-                          "`lcqat pretrain`. License: Apache-2.0, as the program; the training text "
-                          "is Debian's documentation, see `docs/formats.md`.\n\n", t->name));
-    LQ_TRY(lq_file_printf(f, "| | |\n|---|---|\n| architecture | %s, width %zu, feed-forward %zu, "
+    LQ_TRY(
+        lq_file_printf(f,
+                       "# %s\n\nA small teacher for quantization experiments, trained by "
+                       "`lcqat pretrain`. License: Apache-2.0, as the program; the training text "
+                       "is Debian's documentation, see `docs/formats.md`.\n\n",
+                       t->name));
+    LQ_TRY(lq_file_printf(f,
+                          "| | |\n|---|---|\n| architecture | %s, width %zu, feed-forward %zu, "
                           "%zu layers, %zu heads of %zu, %zu key/value heads, vocabulary %zu, %s "
-                          "head |\n", lq_arch_name(c->arch), c->D, c->F, c->L, c->H, c->dh, c->Hkv,
-                          c->V, c->tied ? "tied" : "untied"));
-    LQ_TRY(lq_file_printf(f, "| parameters | %zu |\n| tokens | %zu (%.1f a parameter, %.1f epochs "
-                          "of %zu) |\n| context | %zu |\n", t->parameters, t->tokens,
-                          (double)t->tokens / (double)t->parameters,
+                          "head |\n",
+                          lq_arch_name(c->arch), c->D, c->F, c->L, c->H, c->dh, c->Hkv, c->V,
+                          c->tied ? "tied" : "untied"));
+    LQ_TRY(lq_file_printf(f,
+                          "| parameters | %zu |\n| tokens | %zu (%.1f a parameter, %.1f epochs "
+                          "of %zu) |\n| context | %zu |\n",
+                          t->parameters, t->tokens, (double)t->tokens / (double)t->parameters,
                           (double)t->tokens / (double)t->data->n, t->data->n, t->context));
     LQ_TRY(lq_file_printf(f, "| training loss, last tenth | %.4f nats per token |\n",
                           t->result.final_loss));
     static const char *const split[] = {"valid", "test"};
     for (size_t i = 0; i < 2 && t->score[i].ppl > 0; i++)
-        LQ_TRY(lq_file_printf(f, "| %s | loss %.4f nats per token, perplexity %.3f (windows of "
-                              "%zu, %zu predicted tokens) |\n", split[i],
-                              t->score[i].nats_per_token, t->score[i].ppl, t->score[i].T,
+        LQ_TRY(lq_file_printf(f,
+                              "| %s | loss %.4f nats per token, perplexity %.3f (windows of "
+                              "%zu, %zu predicted tokens) |\n",
+                              split[i], t->score[i].nats_per_token, t->score[i].ppl, t->score[i].T,
                               t->score[i].n_predicted));
     LQ_TRY(lq_file_printf(f, "| data | %s, sha256 %s |\n| program | %s |\n", t->data->name,
                           t->data->digest.hex, lq_version()));
-    LQ_TRY(lq_file_printf(f, "\nRecipe: `%s`. AdamW (0.9, 0.95), clip 1.0, "
-                          "warm-up, stable, cosine decay.\n", t->recipe));
+    LQ_TRY(lq_file_printf(f,
+                          "\nRecipe: `%s`. AdamW (0.9, 0.95), clip 1.0, "
+                          "warm-up, stable, cosine decay.\n",
+                          t->recipe));
     return write_curve(t, f);
 }
 

@@ -15,10 +15,7 @@
 #define LQ_CFLAGS ""
 #endif
 
-const char *lq_version(void)
-{
-    return LQ_VERSION;
-}
+const char *lq_version(void) { return LQ_VERSION; }
 
 lq_json *lq_program_to_json(void)
 {

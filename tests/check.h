@@ -33,17 +33,17 @@ static inline double lq_worst(const float *got, const float *want, size_t n)
     return worst;
 }
 
-#define check_ok(expression)                                                   \
-    do {                                                                       \
-        lq_status check_ok_ = (expression);                                    \
-        if (check_ok_ != LQ_OK)                                                \
-            fail_msg("%s: %s", #expression, lq_status_note());                 \
+#define check_ok(expression)                                   \
+    do {                                                       \
+        lq_status check_ok_ = (expression);                    \
+        if (check_ok_ != LQ_OK)                                \
+            fail_msg("%s: %s", #expression, lq_status_note()); \
     } while (0)
-#define check_close(got, want, rtol, atol)                                              \
-    do {                                                                                \
-        const double got_ = (got), want_ = (want);                                      \
-        if (!lq_close(got_, want_, rtol, atol))                                         \
-            fail_msg("%s = %.9g, %s = %.9g", #got, got_, #want, want_);                 \
+#define check_close(got, want, rtol, atol)                              \
+    do {                                                                \
+        const double got_ = (got), want_ = (want);                      \
+        if (!lq_close(got_, want_, rtol, atol))                         \
+            fail_msg("%s = %.9g, %s = %.9g", #got, got_, #want, want_); \
     } while (0)
 
 static inline void lq_fill_normal(float *x, size_t n, lq_rng *rng)

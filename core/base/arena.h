@@ -41,8 +41,9 @@ char *lq_arena_printf(lq_arena *arena, const char *format, ...)
     __attribute__((format(printf, 2, 3))); /* aborts when memory is out */
 
 lq_mark lq_arena_mark(const lq_arena *arena);
-void lq_arena_release(lq_arena *arena, lq_mark mark); /* debug builds fill what is released with NaN */
-void lq_arena_close(lq_arena *arena);                 /* frees all; the arena is empty and usable again */
+void lq_arena_release(lq_arena *arena,
+                      lq_mark mark);  /* debug builds fill what is released with NaN */
+void lq_arena_close(lq_arena *arena); /* frees all; the arena is empty and usable again */
 
 /* Tests: after `n` more block allocations, the next fails; SIZE_MAX = never. */
 void lq_arena_fail_after(size_t n);

@@ -29,9 +29,11 @@ lq_status lq_file_create(const char *path, lq_file **out); /* LQ_E_IO; a side fi
 lq_status lq_file_write(lq_file *file, const void *data, size_t bytes);
 lq_status lq_file_printf(lq_file *file, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-lq_status lq_file_commit(lq_file *file); /* flush, fsync, rename; frees; on failure nothing is left */
-void lq_file_abandon(lq_file *file);     /* removes the side file; frees; NULL is fine */
-lq_status lq_file_write_all(const char *path, const void *data, size_t bytes); /* all of the above */
+lq_status
+lq_file_commit(lq_file *file);       /* flush, fsync, rename; frees; on failure nothing is left */
+void lq_file_abandon(lq_file *file); /* removes the side file; frees; NULL is fine */
+lq_status lq_file_write_all(const char *path, const void *data,
+                            size_t bytes); /* all of the above */
 
 bool lq_path_exists(const char *path);
 bool lq_path_is_dir(const char *path);

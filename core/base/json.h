@@ -14,7 +14,12 @@
 typedef struct cJSON lq_json;
 
 typedef enum lq_json_kind {
-    LQ_JSON_NULL, LQ_JSON_BOOL, LQ_JSON_NUMBER, LQ_JSON_STRING, LQ_JSON_ARRAY, LQ_JSON_OBJECT
+    LQ_JSON_NULL,
+    LQ_JSON_BOOL,
+    LQ_JSON_NUMBER,
+    LQ_JSON_STRING,
+    LQ_JSON_ARRAY,
+    LQ_JSON_OBJECT
 } lq_json_kind;
 
 /* Parses n bytes. `where` names the text in notes. LQ_E_FORMAT: not JSON, trailing text, a key twice
@@ -26,8 +31,8 @@ lq_status lq_json_read(const char *path, lq_json **out); /* also LQ_E_MISSING, L
  * inside one another. Keys are not compared. LQ_E_FORMAT with the byte where it breaks. */
 lq_status lq_json_check(const char *text, size_t n, const char *where, unsigned deepest);
 bool lq_utf8_valid(const char *text, size_t n);
-void lq_json_free(lq_json *document);                    /* NULL is fine */
-lq_json *lq_json_copy(const lq_json *node);              /* owned; NULL when memory is out */
+void lq_json_free(lq_json *document);       /* NULL is fine */
+lq_json *lq_json_copy(const lq_json *node); /* owned; NULL when memory is out */
 
 lq_json_kind lq_json_type(const lq_json *node);
 const lq_json *lq_json_get(const lq_json *object, const char *key); /* NULL: absent or no object */
@@ -64,12 +69,13 @@ void lq_json_set(lq_json *object, const char *key, lq_json *value); /* takes the
 void lq_json_set_number(lq_json *object, const char *key, double value);
 void lq_json_set_string(lq_json *object, const char *key, const char *text);
 void lq_json_set_bool(lq_json *object, const char *key, bool value);
-void lq_json_append(lq_json *array, lq_json *value); /* takes the value over */
+void lq_json_append(lq_json *array, lq_json *value);       /* takes the value over */
 lq_json *lq_json_member(lq_json *object, const char *key); /* to change it; NULL: absent */
 
 /* Text of a node, in the arena. Canonical: keys sorted by bytes, no blanks, numbers as the shortest
  * decimal that reads back the same (whole numbers below 2^53 without exponent): one text a value. */
 char *lq_json_canonical(const lq_json *node, lq_arena *arena);
-char *lq_json_pretty(const lq_json *node, lq_arena *arena); /* two-blank indent, order kept, ends in LF */
+char *lq_json_pretty(const lq_json *node,
+                     lq_arena *arena); /* two-blank indent, order kept, ends in LF */
 
 #endif

@@ -19,10 +19,10 @@ lq_rng lq_rng_seed(uint64_t seed);
 /* A child stream, independent of how far the parent was drawn from. */
 lq_rng lq_rng_split(const lq_rng *parent, const char *name, uint64_t index);
 uint64_t lq_rng_u64(lq_rng *rng);
-double lq_rng_uniform(lq_rng *rng);                     /* [0,1), 53 bits */
-double lq_rng_normal(lq_rng *rng);                      /* N(0,1), Box-Muller, two draws each */
-uint64_t lq_rng_below(lq_rng *rng, uint64_t n);         /* uniform in 0..n-1, n > 0, unbiased */
-float lq_rng_sign(lq_rng *rng);                         /* +1 or -1 */
+double lq_rng_uniform(lq_rng *rng);             /* [0,1), 53 bits */
+double lq_rng_normal(lq_rng *rng);              /* N(0,1), Box-Muller, two draws each */
+uint64_t lq_rng_below(lq_rng *rng, uint64_t n); /* uniform in 0..n-1, n > 0, unbiased */
+float lq_rng_sign(lq_rng *rng);                 /* +1 or -1 */
 void lq_rng_permutation(lq_rng *rng, uint32_t *p, size_t n); /* Fisher-Yates of 0..n-1 */
 
 #endif

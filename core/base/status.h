@@ -16,16 +16,16 @@
 #include <stddef.h>
 
 /* X(name, exit status of the program, meaning) */
-#define LQ_STATUS_LIST(X)                                                          \
-    X(LQ_OK, 0, "done")                                                            \
-    X(LQ_E_OPTION, 2, "an option, a spec key or an argument is wrong")             \
-    X(LQ_E_UNAVAILABLE, 2, "not available in this version")                        \
-    X(LQ_E_IO, 1, "the system refused to open, read or write")                     \
-    X(LQ_E_MISSING, 1, "a file, a tensor or an entry is not there")                \
-    X(LQ_E_FORMAT, 1, "a file breaks the rules of its format")                     \
-    X(LQ_E_SHAPE, 1, "sizes do not fit together")                                  \
-    X(LQ_E_NUMERIC, 1, "not finite, or not positive definite")                     \
-    X(LQ_E_MEMORY, 1, "out of memory")                                             \
+#define LQ_STATUS_LIST(X)                                              \
+    X(LQ_OK, 0, "done")                                                \
+    X(LQ_E_OPTION, 2, "an option, a spec key or an argument is wrong") \
+    X(LQ_E_UNAVAILABLE, 2, "not available in this version")            \
+    X(LQ_E_IO, 1, "the system refused to open, read or write")         \
+    X(LQ_E_MISSING, 1, "a file, a tensor or an entry is not there")    \
+    X(LQ_E_FORMAT, 1, "a file breaks the rules of its format")         \
+    X(LQ_E_SHAPE, 1, "sizes do not fit together")                      \
+    X(LQ_E_NUMERIC, 1, "not finite, or not positive definite")         \
+    X(LQ_E_MEMORY, 1, "out of memory")                                 \
     X(LQ_E_STOPPED, 1, "stopped by the user; the state is saved")
 
 typedef enum lq_status {
@@ -42,18 +42,18 @@ const char *lq_status_name(lq_status code);    /* "LQ_E_IO" */
 const char *lq_status_meaning(lq_status code); /* "the system refused ..." */
 int lq_status_exit(lq_status code);            /* 0, 1 or 2 */
 
-#define LQ_TRY(expression)                  \
-    do {                                    \
-        lq_status lq_try_ = (expression);   \
-        if (lq_try_ != LQ_OK)               \
-            return lq_try_;                 \
+#define LQ_TRY(expression)                \
+    do {                                  \
+        lq_status lq_try_ = (expression); \
+        if (lq_try_ != LQ_OK)             \
+            return lq_try_;               \
     } while (0)
 
 /* A broken promise between our own functions; kept in release builds. Prints and aborts. */
-#define LQ_ASSERT(condition)                                         \
-    do {                                                             \
-        if (!(condition))                                            \
-            lq_assert_failed(#condition, __FILE__, __LINE__);        \
+#define LQ_ASSERT(condition)                                  \
+    do {                                                      \
+        if (!(condition))                                     \
+            lq_assert_failed(#condition, __FILE__, __LINE__); \
     } while (0)
 _Noreturn void lq_assert_failed(const char *condition, const char *file, int line);
 

@@ -28,8 +28,8 @@ typedef struct lq_corpus { /* one split, in memory */
     const char *name;      /* "techdocs:test" or the path */
     char *text;            /* documents, each ended by "<|endoftext|>\n" ... see docs/formats.md */
     size_t bytes;
-    lq_digest digest;      /* of the split's bytes */
-    lq_digest whole;       /* of the whole corpus; equals digest for a file */
+    lq_digest digest; /* of the split's bytes */
+    lq_digest whole;  /* of the whole corpus; equals digest for a file */
 } lq_corpus;
 /* DATA of the command line: "techdocs" (= train), "techdocs:SPLIT", or the path of a text file.
  * LQ_E_OPTION: unknown split; LQ_E_MISSING: not in the cache (type `lcqat fetch techdocs`), no file. */

@@ -8,35 +8,26 @@ char *openblas_get_config(void);
 
 static bool reference;
 
-void lq_gemm_use_reference(int on)
-{
-    reference = on != 0;
-}
+void lq_gemm_use_reference(int on) { reference = on != 0; }
 
-void lq_blas_threads(int n)
-{
-    openblas_set_num_threads(n);
-}
+void lq_blas_threads(int n) { openblas_set_num_threads(n); }
 
-const char *lq_blas_name(void)
-{
-    return openblas_get_config();
-}
+const char *lq_blas_name(void) { return openblas_get_config(); }
 
 /* The definition, for both types: element (i,p) of A lies at A[i * a_row + p * a_col]. */
-#define REFERENCE_GEMM(name, real)                                                              \
-    static void name(size_t m, size_t n, size_t k, real alpha, const real *A, size_t a_row,     \
-                     size_t a_col, const real *B, size_t b_row, size_t b_col, real beta,        \
-                     real *C, size_t ldc)                                                       \
-    {                                                                                           \
-        for (size_t i = 0; i < m; i++)                                                          \
-            for (size_t j = 0; j < n; j++) {                                                    \
-                double sum = 0;                                                                 \
-                for (size_t p = 0; p < k; p++)                                                  \
-                    sum += (double)A[i * a_row + p * a_col] * (double)B[p * b_row + j * b_col]; \
-                double old = beta == (real)0 ? 0 : (double)beta * (double)C[i * ldc + j];       \
-                C[i * ldc + j] = (real)(old + (double)alpha * sum);                             \
-            }                                                                                   \
+#define REFERENCE_GEMM(name, real)                                                                \
+    static void name(size_t m, size_t n, size_t k, real alpha, const real *A, size_t a_row,       \
+                     size_t a_col, const real *B, size_t b_row, size_t b_col, real beta, real *C, \
+                     size_t ldc)                                                                  \
+    {                                                                                             \
+        for (size_t i = 0; i < m; i++)                                                            \
+            for (size_t j = 0; j < n; j++) {                                                      \
+                double sum = 0;                                                                   \
+                for (size_t p = 0; p < k; p++)                                                    \
+                    sum += (double)A[i * a_row + p * a_col] * (double)B[p * b_row + j * b_col];   \
+                double old = beta == (real)0 ? 0 : (double)beta * (double)C[i * ldc + j];         \
+                C[i * ldc + j] = (real)(old + (double)alpha * sum);                               \
+            }                                                                                     \
     }
 REFERENCE_GEMM(reference_f32, float)
 REFERENCE_GEMM(reference_f64, double)

@@ -8,10 +8,7 @@ static const char *const class_name[] = {"LlamaForCausalLM", "Qwen2ForCausalLM",
                                          "Qwen3ForCausalLM"};
 enum { N_ARCH = sizeof arch_name / sizeof arch_name[0] };
 
-const char *lq_arch_name(lq_arch arch)
-{
-    return arch_name[arch];
-}
+const char *lq_arch_name(lq_arch arch) { return arch_name[arch]; }
 
 static lq_status read_arch(const lq_json *json, const char *where, lq_arch *out)
 {

@@ -9,7 +9,8 @@ typedef enum lq_arch { LQ_ARCH_LLAMA, LQ_ARCH_QWEN2, LQ_ARCH_QWEN3 } lq_arch;
 
 typedef struct lq_config {
     lq_arch arch;
-    size_t D, F, L, H, Hkv, dh, V; /* width, feed-forward width, layers, heads, kv heads, head width, vocabulary */
+    size_t D, F, L, H, Hkv, dh,
+        V; /* width, feed-forward width, layers, heads, kv heads, head width, vocabulary */
     size_t max_positions;
     double eps;        /* of RMSNorm */
     double rope_theta; /* base of the rotary angles */

@@ -8,40 +8,39 @@
 #include <math.h>
 #include <string.h>
 
+/* clang-format off */
 /* X(field, floats): the activations of one layer; the plan and the allocation are made of it. */
-#define LAYER_ACTS(X)                       \
-    X(x, N *c->D)                           \
-    X(h1, N *c->D)                          \
-    X(rstd1, N)                             \
-    X(qkv, N *E)                            \
+#define LAYER_ACTS(X)                                       \
+    X(x, N * c->D)                                          \
+    X(h1, N * c->D)                                         \
+    X(rstd1, N)                                             \
+    X(qkv, N * E)                                           \
     X(qk_raw, c->qk_norm ? N * (c->H + c->Hkv) * c->dh : 0) \
     X(rstd_qk, c->qk_norm ? N * (c->H + c->Hkv) : 0)        \
-    X(p, N *c->H *T)                        \
-    X(o, N *c->H *c->dh)                    \
-    X(x2, N *c->D)                          \
-    X(h2, N *c->D)                          \
-    X(rstd2, N)                             \
-    X(gu, N * 2 * c->F)                     \
-    X(act, N *c->F)
+    X(p, N * c->H * T)                                      \
+    X(o, N * c->H * c->dh)                                  \
+    X(x2, N * c->D)                                         \
+    X(h2, N * c->D)                                         \
+    X(rstd2, N)                                             \
+    X(gu, N * 2 * c->F)                                     \
+    X(act, N * c->F)
 /* X(field, floats): what a lane has once. wide: the widest of the scratch that the backward needs. */
-#define LANE_ACTS(X)                                \
-    X(cosine, T *c->dh / 2)                         \
-    X(sine, T *c->dh / 2)                           \
-    X(x_final, N *c->D)                             \
-    X(h_final, N *c->D)                             \
-    X(rstd_final, N)                                \
-    X(logits, LQ_HEAD_CHUNK *c->V)                  \
-    X(nll, LQ_HEAD_CHUNK)                           \
-    X(dx, back ? N * c->D : 0)                      \
-    X(dh, back ? N * lq_max(c->D, c->H *c->dh) : 0) \
-    X(dwide, back ? N * 3 * c->F : 0)               \
-    X(dqkv, back ? N * E : 0)                       \
-    X(dp, back ? lq_max(T *T, (c->H + c->Hkv) * c->dh) : 0)
+#define LANE_ACTS(X)                                        \
+    X(cosine, T * c->dh / 2)                                \
+    X(sine, T * c->dh / 2)                                  \
+    X(x_final, N * c->D)                                    \
+    X(h_final, N * c->D)                                    \
+    X(rstd_final, N)                                        \
+    X(logits, LQ_HEAD_CHUNK * c->V)                         \
+    X(nll, LQ_HEAD_CHUNK)                                   \
+    X(dx, back ? N * c->D : 0)                              \
+    X(dh, back ? N * lq_max(c->D, c->H * c->dh) : 0)        \
+    X(dwide, back ? N * 3 * c->F : 0)                       \
+    X(dqkv, back ? N * E : 0)                               \
+    X(dp, back ? lq_max(T * T, (c->H + c->Hkv) * c->dh) : 0)
+/* clang-format on */
 
-static size_t lq_max(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
+static size_t lq_max(size_t a, size_t b) { return a > b ? a : b; }
 
 size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, bool back)
 {
@@ -125,8 +124,8 @@ static void norm_heads(const lq_lane *lane, lq_layer_acts *a, float *const *t, s
         float *rstd = a->rstd_qk + r * heads;
         memcpy(raw, row, width * sizeof *raw);
         lq_kernels()->rmsnorm_fwd(row, rstd, raw, t[LQ_Q_NORM], c->H, c->dh, (float)c->eps);
-        lq_kernels()->rmsnorm_fwd(row + c->H * c->dh, rstd + c->H, raw + c->H * c->dh,
-                                  t[LQ_K_NORM], c->Hkv, c->dh, (float)c->eps);
+        lq_kernels()->rmsnorm_fwd(row + c->H * c->dh, rstd + c->H, raw + c->H * c->dh, t[LQ_K_NORM],
+                                  c->Hkv, c->dh, (float)c->eps);
     }
 }
 
@@ -211,6 +210,7 @@ double lq_forward_flops(const lq_config *c, size_t T)
 {
     const double D = (double)c->D, HD = (double)(c->H * c->dh), KV = (double)(c->Hkv * c->dh);
     const double linear = D * (2 * HD + 2 * KV) + 3 * D * (double)c->F;
-    const double attention = HD * (double)(T + 1); /* q k' and p v, over the mean of T/2 positions */
+    const double attention =
+        HD * (double)(T + 1); /* q k' and p v, over the mean of T/2 positions */
     return 2 * ((double)c->L * (linear + attention) + (double)c->V * D);
 }

@@ -35,7 +35,7 @@ typedef struct lq_lane {
     lq_layer_acts *layer; /* (L) */
     float *x_final;       /* (N,D) the stream after the last layer */
     float *h_final, *rstd_final;
-    float *logits;                             /* (CHUNK,V) scratch of the loss */
+    float *logits;                            /* (CHUNK,V) scratch of the loss */
     float *dx, *dh, *dwide, *dqkv, *dp, *nll; /* scratch of the backward */
 } lq_lane;
 

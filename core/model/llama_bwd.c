@@ -119,8 +119,8 @@ void lq_backward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, lq_
     const size_t N = lane->B * lane->T, D = lane->config.D;
     LQ_ASSERT(lane->for_backward);
     memset(lane->dx, 0, N * D * sizeof *lane->dx);
-    lq_kernels()->rmsnorm_bwd(lane->dx, grad->final_norm, lane->dh, lane->x_final,
-                              lane->rstd_final, w->final_norm, N, D);
+    lq_kernels()->rmsnorm_bwd(lane->dx, grad->final_norm, lane->dh, lane->x_final, lane->rstd_final,
+                              w->final_norm, N, D);
     for (size_t l = lane->config.L; l-- > 0;) {
         mlp_bwd(lane, &lane->layer[l], w->layer[l], grad->layer[l]);
         attention_bwd(lane, &lane->layer[l], w->layer[l], grad->layer[l]);

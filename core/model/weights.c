@@ -13,8 +13,8 @@ static void add(lq_weights *w, lq_arena *arena, lq_weight_kind kind, size_t laye
         lq_weight *t = &w->tensor[w->n_tensors];
         *t = (lq_weight){.kind = kind, .layer = layer, .id = id, .rows = rows, .cols = cols};
         t->offset = w->n;
-        t->name = layer == SIZE_MAX ? name
-                                    : lq_arena_printf(arena, "model.layers.%zu.%s", layer, name);
+        t->name =
+            layer == SIZE_MAX ? name : lq_arena_printf(arena, "model.layers.%zu.%s", layer, name);
     }
     w->n_tensors++;
     w->n += rows * cols;
@@ -67,8 +67,7 @@ void lq_weights_init(lq_weights *w, const lq_rng *rng)
     for (size_t i = 0; i < w->n_tensors; i++) {
         lq_weight *t = &w->tensor[i];
         lq_rng stream = lq_rng_split(rng, t->name, 0);
-        const bool to_stream =
-            t->kind == LQ_WEIGHT_LINEAR && (t->id == LQ_O || t->id == LQ_DOWN);
+        const bool to_stream = t->kind == LQ_WEIGHT_LINEAR && (t->id == LQ_O || t->id == LQ_DOWN);
         const float scale = to_stream ? 0.02f * residual : 0.02f;
         for (size_t j = 0; j < t->rows * t->cols; j++)
             t->data[j] = t->kind == LQ_WEIGHT_NORM   ? 1.0f
@@ -77,10 +76,7 @@ void lq_weights_init(lq_weights *w, const lq_rng *rng)
     }
 }
 
-size_t lq_weights_count(const lq_weights *w)
-{
-    return w->n;
-}
+size_t lq_weights_count(const lq_weights *w) { return w->n; }
 
 void lq_weights_round_bf16(lq_weights *w)
 {

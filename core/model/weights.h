@@ -11,20 +11,20 @@
 
 /* X(id, name in the checkpoint after "model.layers.N.", kind, rows, cols, present), c: the config.
  * The order matters: Q, K, V and their biases, and GATE, UP, must stay neighbours. */
-#define LQ_LAYER_TENSORS(X)                                                       \
-    X(Q, "self_attn.q_proj.weight", LINEAR, c->H * c->dh, c->D, true)             \
-    X(K, "self_attn.k_proj.weight", LINEAR, c->Hkv * c->dh, c->D, true)           \
-    X(V, "self_attn.v_proj.weight", LINEAR, c->Hkv * c->dh, c->D, true)           \
-    X(O, "self_attn.o_proj.weight", LINEAR, c->D, c->H * c->dh, true)             \
-    X(GATE, "mlp.gate_proj.weight", LINEAR, c->F, c->D, true)                     \
-    X(UP, "mlp.up_proj.weight", LINEAR, c->F, c->D, true)                         \
-    X(DOWN, "mlp.down_proj.weight", LINEAR, c->D, c->F, true)                     \
-    X(INPUT_NORM, "input_layernorm.weight", NORM, 1, c->D, true)                  \
-    X(POST_NORM, "post_attention_layernorm.weight", NORM, 1, c->D, true)          \
-    X(Q_NORM, "self_attn.q_norm.weight", NORM, 1, c->dh, c->qk_norm)              \
-    X(K_NORM, "self_attn.k_norm.weight", NORM, 1, c->dh, c->qk_norm)              \
-    X(Q_BIAS, "self_attn.q_proj.bias", BIAS, 1, c->H * c->dh, c->qkv_bias)        \
-    X(K_BIAS, "self_attn.k_proj.bias", BIAS, 1, c->Hkv * c->dh, c->qkv_bias)      \
+#define LQ_LAYER_TENSORS(X)                                                  \
+    X(Q, "self_attn.q_proj.weight", LINEAR, c->H * c->dh, c->D, true)        \
+    X(K, "self_attn.k_proj.weight", LINEAR, c->Hkv * c->dh, c->D, true)      \
+    X(V, "self_attn.v_proj.weight", LINEAR, c->Hkv * c->dh, c->D, true)      \
+    X(O, "self_attn.o_proj.weight", LINEAR, c->D, c->H * c->dh, true)        \
+    X(GATE, "mlp.gate_proj.weight", LINEAR, c->F, c->D, true)                \
+    X(UP, "mlp.up_proj.weight", LINEAR, c->F, c->D, true)                    \
+    X(DOWN, "mlp.down_proj.weight", LINEAR, c->D, c->F, true)                \
+    X(INPUT_NORM, "input_layernorm.weight", NORM, 1, c->D, true)             \
+    X(POST_NORM, "post_attention_layernorm.weight", NORM, 1, c->D, true)     \
+    X(Q_NORM, "self_attn.q_norm.weight", NORM, 1, c->dh, c->qk_norm)         \
+    X(K_NORM, "self_attn.k_norm.weight", NORM, 1, c->dh, c->qk_norm)         \
+    X(Q_BIAS, "self_attn.q_proj.bias", BIAS, 1, c->H * c->dh, c->qkv_bias)   \
+    X(K_BIAS, "self_attn.k_proj.bias", BIAS, 1, c->Hkv * c->dh, c->qkv_bias) \
     X(V_BIAS, "self_attn.v_proj.bias", BIAS, 1, c->Hkv * c->dh, c->qkv_bias)
 
 typedef enum lq_layer_tensor {
@@ -57,8 +57,8 @@ typedef struct lq_weights {
     size_t n; /* floats in flat */
     float *flat;
     size_t n_tensors;
-    lq_weight *tensor; /* (n_tensors), in order of offset */
-    float *embed, *final_norm, *head; /* head is embed when tied */
+    lq_weight *tensor;                   /* (n_tensors), in order of offset */
+    float *embed, *final_norm, *head;    /* head is embed when tied */
     float *(*layer)[LQ_N_LAYER_TENSORS]; /* (L) pointers into flat; NULL when absent */
 } lq_weights;
 

@@ -20,8 +20,8 @@ size_t lq_hadamard_block(size_t n, size_t cap)
 
 static void check_block(size_t n, size_t block)
 {
-    LQ_ASSERT(block >= 1 && block <= LQ_HADAMARD_LARGEST && (block & (block - 1)) == 0);
-    LQ_ASSERT(n % block == 0);
+    LQ_ASSERT(block >= 1 && block <= LQ_HADAMARD_LARGEST && (block & (block - 1)) == 0 &&
+              n % block == 0);
 }
 
 void lq_hadamard_rows(float *x, size_t m, size_t n, size_t block)

@@ -36,7 +36,8 @@ typedef struct lq_theta { /* the parameters of one linear layer; an arena owns t
     size_t out, in;   /* shape of the effective weight */
     size_t n_slots;
     lq_slot slot[LQ_MAX_SLOTS];
-    void *data[LQ_MAX_SLOTS]; /* (rows,cols): float, or uint8_t for discrete slots; 64-byte aligned */
+    void *
+        data[LQ_MAX_SLOTS]; /* (rows,cols): float, or uint8_t for discrete slots; 64-byte aligned */
 } lq_theta;
 
 typedef struct lq_calib { /* what calibration collected at the input of one linear layer */
@@ -68,7 +69,8 @@ typedef struct lq_method {
     lq_family family;
     unsigned needs; /* LQ_NEEDS_GRAM | ... */
 
-    const lq_option *options; /* the table; the first member of every option struct is lq_common_opts */
+    const lq_option
+        *options; /* the table; the first member of every option struct is lq_common_opts */
     size_t n_options, opts_bytes;
     /* Optional: refuses combinations of options (which bits are supported, ...). LQ_E_OPTION. */
     lq_status (*check)(const void *opts);
@@ -82,9 +84,10 @@ typedef struct lq_method {
     /* The definition: theta -> w_eff (out,in), in the model's own basis. Pure; cannot fail. */
     void (*effective)(const lq_theta *th, float *w_eff, lq_arena *scratch);
     /* Adds dL/d(slot) to grad[slot] (same shape as the slot; NULL where frozen), given dL/d(w_eff). */
-    void (*backward)(const lq_theta *th, const float *dw_eff, float *const *grad, lq_arena *scratch);
-    lq_status (*pack)(const lq_theta *th, lq_sink *bytes);    /* all that ships */
-    lq_status (*unpack)(lq_theta *th, lq_source *bytes);      /* LQ_E_FORMAT on any odd byte */
+    void (*backward)(const lq_theta *th, const float *dw_eff, float *const *grad,
+                     lq_arena *scratch);
+    lq_status (*pack)(const lq_theta *th, lq_sink *bytes); /* all that ships */
+    lq_status (*unpack)(lq_theta *th, lq_source *bytes);   /* LQ_E_FORMAT on any odd byte */
     /* Optional, for the gradient test: the smooth function of theta `at` whose true gradient at `base`
      * ->backward claims to be. NULL: ->effective is smooth itself, or nothing trains. */
     void (*surrogate)(const lq_theta *at, const lq_theta *base, float *w, lq_arena *scratch);
@@ -94,10 +97,10 @@ typedef struct lq_method {
 typedef struct lq_common_opts {
     double bits; /* 1, 1.58 (three levels), 2, 3, 4, 16 */
 } lq_common_opts;
-#define LQ_BITS_OPTION(default_bits)                                                        \
-    {                                                                                       \
-        "bits", LQ_OPTION_REAL, 0, (default_bits), 1, 16, NULL,                             \
-            "nominal bits a weight; 1.58 means three levels"                                \
+#define LQ_BITS_OPTION(default_bits)                            \
+    {                                                           \
+        "bits", LQ_OPTION_REAL, 0, (default_bits), 1, 16, NULL, \
+            "nominal bits a weight; 1.58 means three levels"    \
     }
 /* 2 -> 4 levels, 1.58 -> 3; 0 when `bits` is none of 1, 1.58, 2, 3, 4, 8. */
 size_t lq_levels_of_bits(double bits);
@@ -129,13 +132,16 @@ lq_status lq_source_end(const lq_source *source); /* LQ_E_FORMAT when bytes are 
  * the high bits (LC-QAT's layout); 3: five trits a byte, first most significant; 2: eight a byte, first
  * in the high bit; 8: 3 bits, low bits first; 16: two a byte, first in the high nibble; 256: one. */
 size_t lq_codes_bytes(size_t rows, size_t cols, size_t levels);
-lq_status lq_sink_codes(lq_sink *sink, const uint8_t *code, size_t rows, size_t cols, size_t levels);
-lq_status lq_source_codes(lq_source *source, uint8_t *code, size_t rows, size_t cols,
-                          size_t levels); /* LQ_E_FORMAT also for a code out of range, odd padding */
+lq_status lq_sink_codes(lq_sink *sink, const uint8_t *code, size_t rows, size_t cols,
+                        size_t levels);
+lq_status
+lq_source_codes(lq_source *source, uint8_t *code, size_t rows, size_t cols,
+                size_t levels); /* LQ_E_FORMAT also for a code out of range, odd padding */
 
 /* LQ_E_NUMERIC, naming the first weight of w (out,in) that is not finite: the first line of an init. */
 lq_status lq_check_finite(const char *who, const float *w, size_t out, size_t in);
 /* Shared pieces of methods that train nothing: */
-void lq_backward_none(const lq_theta *th, const float *dw_eff, float *const *grad, lq_arena *scratch);
+void lq_backward_none(const lq_theta *th, const float *dw_eff, float *const *grad,
+                      lq_arena *scratch);
 
 #endif

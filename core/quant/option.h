@@ -17,11 +17,11 @@ typedef enum lq_option_type {
 typedef struct lq_option {
     const char *name;
     lq_option_type type;
-    size_t offset;            /* offsetof(struct, member) */
-    double fallback;          /* for a choice: its index */
-    double lowest, highest;   /* of a number, inclusive */
-    const char *choices;      /* "sgd|adamw" of a choice, else NULL */
-    const char *help;         /* one line, with the unit */
+    size_t offset;          /* offsetof(struct, member) */
+    double fallback;        /* for a choice: its index */
+    double lowest, highest; /* of a number, inclusive */
+    const char *choices;    /* "sgd|adamw" of a choice, else NULL */
+    const char *help;       /* one line, with the unit */
 } lq_option;
 
 /* Reads object (NULL = all defaults) into *opts. LQ_E_OPTION: unknown key ("did you mean"), wrong type,

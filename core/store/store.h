@@ -37,7 +37,8 @@ double lq_store_number(const lq_json *value);
 /* All ids in the store, sorted. Files that are no records are skipped with a warning. */
 lq_status lq_store_list(const lq_store *store, lq_arena *arena, char ***ids, size_t *n);
 
-lq_status lq_run_begin(lq_store *store, const lq_json *resolved, lq_run **out); /* LQ_E_IO: is there */
+lq_status lq_run_begin(lq_store *store, const lq_json *resolved,
+                       lq_run **out);                                       /* LQ_E_IO: is there */
 void lq_run_point(lq_run *run, const char *series, double x, double value); /* NaN is spelt out */
 void lq_run_metric(lq_run *run, const char *metric, const char *unit, double value);
 void lq_run_attach(lq_run *run, const char *key, lq_json *value); /* provenance; takes it over */

@@ -27,7 +27,7 @@ lq_status lq_tokenizer_write(const lq_tokenizer *tok, const char *path);
 void lq_tokenizer_free(lq_tokenizer *tok);
 
 size_t lq_tokenizer_vocab(const lq_tokenizer *tok);
-uint32_t lq_tokenizer_end_of_text(const lq_tokenizer *tok); /* UINT32_MAX: has none */
+uint32_t lq_tokenizer_end_of_text(const lq_tokenizer *tok);    /* UINT32_MAX: has none */
 const lq_digest *lq_tokenizer_digest(const lq_tokenizer *tok); /* of the tokenizer.json text */
 
 /* Ids of the text, special tokens inside it recognized, none added. The ids live in the arena. */

@@ -53,8 +53,10 @@ static lq_status take(const lq_safetensors *file, const char *name, lq_dtype dty
 {
     const lq_tensor *t = lq_safetensors_find(file, name);
     if (t == NULL || t->dtype != dtype || t->elements != n)
-        return lq_fail(LQ_E_FORMAT, "%s: tensor %s is missing or of another size; remove the file "
-                       "to start afresh", file->path, name);
+        return lq_fail(LQ_E_FORMAT,
+                       "%s: tensor %s is missing or of another size; remove the file "
+                       "to start afresh",
+                       file->path, name);
     memcpy(out, t->data, t->bytes);
     return LQ_OK;
 }

@@ -8,11 +8,11 @@
 
 typedef struct lq_param {
     const char *name;
-    float *w, *g;       /* borrowed (n) */
-    float *m, *v;       /* (n) moments */
+    float *w, *g; /* borrowed (n) */
+    float *m, *v; /* (n) moments */
     size_t n;
-    double lr;          /* peak */
-    double grad_scale;  /* the gradient is multiplied by it first */
+    double lr;         /* peak */
+    double grad_scale; /* the gradient is multiplied by it first */
     double decay, centre;
 } lq_param;
 

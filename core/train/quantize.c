@@ -27,8 +27,7 @@ lq_site lq_site_of(lq_layer_tensor linear)
     return linear == LQ_GATE || linear == LQ_UP ? LQ_SITE_GATE_UP : LQ_SITE_QKV;
 }
 
-static lq_status walk_new(walk *s, const lq_weights *w, const lq_calib_data *calib,
-                          lq_arena *arena)
+static lq_status walk_new(walk *s, const lq_weights *w, const lq_calib_data *calib, lq_arena *arena)
 {
     const lq_config *c = &w->config;
     const size_t width[] = {c->D, c->H * c->dh, c->D, c->F};
@@ -84,8 +83,8 @@ static lq_status init_block(lq_qmodel *q, const lq_weights *full, const walk *s,
             calib = (lq_calib){s->gram[lq_site_of(t->id)], s->calib->n_sequences * s->calib->T};
         lq_arena scratch = {0};
         const lq_rng stream = lq_rng_split(rng, t->name, 0);
-        status[i] = q->method->init(&q->theta[index], full->flat + t->offset, &calib, &stream,
-                                    &scratch);
+        status[i] =
+            q->method->init(&q->theta[index], full->flat + t->offset, &calib, &stream, &scratch);
         if (status[i] == LQ_OK)
             q->method->effective(&q->theta[index], t->data, &scratch);
         else /* notes belong to a thread: carry it home */
@@ -101,8 +100,7 @@ static lq_status init_block(lq_qmodel *q, const lq_weights *full, const walk *s,
 }
 
 static lq_status quantize_calibrated(lq_qmodel *q, const lq_weights *full,
-                                     const lq_calib_data *calib, const lq_rng *rng,
-                                     lq_arena *arena)
+                                     const lq_calib_data *calib, const lq_rng *rng, lq_arena *arena)
 {
     const bool from_quant = (q->method->needs & LQ_NEEDS_QUANT_PREFIX) != 0;
     walk s;
@@ -182,8 +180,8 @@ static lq_status calibrate(const lq_weights *full, const lq_calib_data *calib, c
         lq_progress_update(&progress, l + 1, "%s", "");
     }
     lq_progress_end(&progress);
-    const char *metadata[] = {
-        "tokens", lq_arena_printf(arena, "%zu", calib->n_sequences * calib->T)};
+    const char *metadata[] = {"tokens",
+                              lq_arena_printf(arena, "%zu", calib->n_sequences * calib->T)};
     return lq_safetensors_write(path, list, n, metadata, 1);
 }
 

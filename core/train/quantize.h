@@ -23,6 +23,7 @@ lq_status lq_quantize(lq_qmodel *q, const lq_weights *full, const lq_calib_data 
 
 /* Gram matrices E[x' x] of every linear's input in the full-precision model, as F32 tensors named
  * "<linear>.gram" (model.layers.0.self_attn.q_proj.gram), with "tokens" in the metadata. */
-lq_status lq_calibrate_to_file(const lq_weights *full, const lq_calib_data *calib, const char *path);
+lq_status lq_calibrate_to_file(const lq_weights *full, const lq_calib_data *calib,
+                               const char *path);
 
 #endif

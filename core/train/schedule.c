@@ -3,10 +3,7 @@
 #include <math.h>
 
 /* Half a cosine, from 1 at share = 0 to 0 at share = 1. */
-static double half_cosine(double share)
-{
-    return 0.5 * (1.0 + cos(acos(-1.0) * share));
-}
+static double half_cosine(double share) { return 0.5 * (1.0 + cos(acos(-1.0) * share)); }
 
 double lq_schedule_factor(const lq_schedule *s, size_t step, size_t total)
 {

@@ -39,10 +39,7 @@ double lq_gradient(const lq_weights *w, lq_lane *acts, const uint32_t *tokens,
     return nats / (double)counted;
 }
 
-static bool trains(const lq_slot *slot)
-{
-    return slot->kind == LQ_KIND_CONTINUOUS && slot->train;
-}
+static bool trains(const lq_slot *slot) { return slot->kind == LQ_KIND_CONTINUOUS && slot->train; }
 
 /* Is this tensor of the model a parameter of its own (not the image of a theta)? */
 static bool is_free(const trainer *t, const lq_weight *w)
@@ -228,8 +225,10 @@ static lq_status loop(trainer *t, size_t first, lq_on_step on_step, void *contex
             saved_s = lq_clock_wall_s();
         }
         if (stop && status == LQ_OK)
-            status = lq_fail(LQ_E_STOPPED, "stopped after step %zu of %zu; run the same command "
-                             "again to go on", step, c->steps);
+            status = lq_fail(LQ_E_STOPPED,
+                             "stopped after step %zu of %zu; run the same command "
+                             "again to go on",
+                             step, c->steps);
     }
     lq_progress_end(&progress);
     return status;

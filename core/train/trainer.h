@@ -13,17 +13,18 @@
 #include "core/train/schedule.h"
 
 typedef struct lq_train_config {
-    size_t batch, T;         /* sequences per step, tokens per sequence */
-    size_t micro, lanes;     /* sequences per micro-batch; lanes of activations */
-    size_t steps;            /* optimizer steps of the whole run */
-    double lr;               /* peak, of every tensor without one of its own */
-    double weight_decay;     /* of matrices that are not parametrized (pretraining) */
-    bool train_rest;         /* norms, embeddings, head, biases move, too */
+    size_t batch, T;     /* sequences per step, tokens per sequence */
+    size_t micro, lanes; /* sequences per micro-batch; lanes of activations */
+    size_t steps;        /* optimizer steps of the whole run */
+    double lr;           /* peak, of every tensor without one of its own */
+    double weight_decay; /* of matrices that are not parametrized (pretraining) */
+    bool train_rest;     /* norms, embeddings, head, biases move, too */
     lq_schedule schedule;
     lq_adamw adamw;
-    const char *checkpoint;  /* file, or NULL: none */
-    double checkpoint_s;     /* seconds between checkpoints */
-    const char *fingerprint; /* of all that shapes the run: a checkpoint of another one is refused */
+    const char *checkpoint; /* file, or NULL: none */
+    double checkpoint_s;    /* seconds between checkpoints */
+    const char
+        *fingerprint; /* of all that shapes the run: a checkpoint of another one is refused */
 } lq_train_config;
 
 typedef struct lq_train_result {

@@ -19,9 +19,19 @@ static const char *const fixture = "tests/fixtures/replay.json";
 
 static void train_method(const lq_method *method, double *loss)
 {
-    const lq_config c = {.arch = LQ_ARCH_QWEN3, .D = 24, .F = 40, .L = 2, .H = 2, .Hkv = 1,
-                         .dh = 12, .V = 29, .max_positions = 64, .eps = 1e-5, .rope_theta = 1e4,
-                         .tied = true, .qk_norm = true};
+    const lq_config c = {.arch = LQ_ARCH_QWEN3,
+                         .D = 24,
+                         .F = 40,
+                         .L = 2,
+                         .H = 2,
+                         .Hkv = 1,
+                         .dh = 12,
+                         .V = 29,
+                         .max_positions = 64,
+                         .eps = 1e-5,
+                         .rope_theta = 1e4,
+                         .tied = true,
+                         .qk_norm = true};
     lq_arena arena = {0};
     lq_rng rng = lq_rng_seed(21);
     lq_weights full;
@@ -43,8 +53,14 @@ static void train_method(const lq_method *method, double *loss)
     const lq_calib_data calib = {token, N_SEQ, T};
     check_ok(lq_quantize(&q, &full, &calib, &rng));
     check_ok(lq_batches_new(token, N_TOKENS, T, &rng, &arena, &data));
-    lq_train_config config = {.batch = 4, .T = T, .micro = 2, .lanes = 2, .steps = STEPS,
-                              .lr = 2e-3, .train_rest = true, .checkpoint_s = 1e9};
+    lq_train_config config = {.batch = 4,
+                              .T = T,
+                              .micro = 2,
+                              .lanes = 2,
+                              .steps = STEPS,
+                              .lr = 2e-3,
+                              .train_rest = true,
+                              .checkpoint_s = 1e9};
     config.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1};
     config.schedule = (lq_schedule){LQ_SCHEDULE_COSINE, 2, 0};
     check_ok(lq_train(&q, &data, &config, &arena, NULL, NULL, &result));

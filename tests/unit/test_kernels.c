@@ -129,8 +129,8 @@ static void twin_adamw(pair *p)
         A(2)[i] = B(2)[i] = A(2)[i] * A(2)[i];
     p->ref->adamw(A(0), A(1), A(2), A(3), p->n, 1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1.5f, 0.5f, 0.1f,
                   0.05f);
-    p->fast->adamw(B(0), B(1), B(2), B(3), p->n, 1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1.5f, 0.5f,
-                   0.1f, 0.05f);
+    p->fast->adamw(B(0), B(1), B(2), B(3), p->n, 1e-2f, 0.9f, 0.95f, 1e-8f, 0.1f, 1.5f, 0.5f, 0.1f,
+                   0.05f);
     same(p, "adamw w", 0, p->n, 2e-6);
     same(p, "adamw m", 1, p->n, 2e-6);
     same(p, "adamw v", 2, p->n, 2e-6);

@@ -176,16 +176,23 @@ static void blocks_in_a_row_equal_the_forward(void **state)
 
 static lq_train_config tiny_config(size_t steps)
 {
-    lq_train_config c = {.batch = 5, .T = T, .micro = 2, .lanes = 2, .steps = steps, .lr = 1e-2,
-                         .weight_decay = 0.1, .train_rest = true, .checkpoint_s = 1e9};
+    lq_train_config c = {.batch = 5,
+                         .T = T,
+                         .micro = 2,
+                         .lanes = 2,
+                         .steps = steps,
+                         .lr = 1e-2,
+                         .weight_decay = 0.1,
+                         .train_rest = true,
+                         .checkpoint_s = 1e9};
     c.schedule = (lq_schedule){LQ_SCHEDULE_WSD, 2, 3};
     c.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1};
     c.fingerprint = "test";
     return c;
 }
 
-static void train_tiny(lq_qmodel *q, lq_arena *arena, const lq_train_config *c,
-                       lq_on_step on_step, lq_status expect, lq_train_result *result)
+static void train_tiny(lq_qmodel *q, lq_arena *arena, const lq_train_config *c, lq_on_step on_step,
+                       lq_status expect, lq_train_result *result)
 {
     const lq_config config = shape(LQ_ARCH_LLAMA, true);
     lq_rng rng = lq_rng_seed(9);

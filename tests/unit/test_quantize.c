@@ -22,9 +22,19 @@ typedef struct bed {
 
 static void bed_new(bed *b)
 {
-    const lq_config c = {.arch = LQ_ARCH_QWEN3, .D = 32, .F = 48, .L = 2, .H = 4, .Hkv = 2,
-                         .dh = 8, .V = 40, .eps = 1e-5, .rope_theta = 1e4, .tied = true,
-                         .qk_norm = true, .max_positions = 64};
+    const lq_config c = {.arch = LQ_ARCH_QWEN3,
+                         .D = 32,
+                         .F = 48,
+                         .L = 2,
+                         .H = 4,
+                         .Hkv = 2,
+                         .dh = 8,
+                         .V = 40,
+                         .eps = 1e-5,
+                         .rope_theta = 1e4,
+                         .tied = true,
+                         .qk_norm = true,
+                         .max_positions = 64};
     memset(b, 0, sizeof *b);
     lq_rng rng = lq_rng_seed(11);
     check_ok(lq_weights_new(&c, &b->arena, &b->full));

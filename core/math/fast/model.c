@@ -36,8 +36,8 @@ static void rmsnorm_fwd(float *y, float *rstd, const float *x, const float *gain
     }
 }
 
-static void rmsnorm_bwd(float *dx, float *dgain, const float *dy, const float *x,
-                        const float *rstd, const float *gain, size_t n, size_t D)
+static void rmsnorm_bwd(float *dx, float *dgain, const float *dy, const float *x, const float *rstd,
+                        const float *gain, size_t n, size_t D)
 {
     for (size_t r = 0; r < n; r++, dx += D, dy += D, x += D) {
         const float scale = rstd[r];
@@ -152,10 +152,7 @@ static void softmax_causal_bwd(float *dp, const float *p, size_t T, float scale)
     }
 }
 
-static vec sigmoid(vec g)
-{
-    return 1.0f / (1.0f + vexp(-g));
-}
+static vec sigmoid(vec g) { return 1.0f / (1.0f + vexp(-g)); }
 
 static void swiglu_fwd(float *y, const float *gate, const float *up, size_t n)
 {

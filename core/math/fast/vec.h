@@ -21,10 +21,7 @@ static inline vec load(const float *p)
     return v;
 }
 
-static inline void store(float *p, vec v)
-{
-    memcpy(p, &v, sizeof v);
-}
+static inline void store(float *p, vec v) { memcpy(p, &v, sizeof v); }
 
 /* n < LANES values, the rest `fill`. */
 static inline vec load_part(const float *p, size_t n, float fill)
@@ -42,25 +39,16 @@ static inline void store_part(float *p, vec v, size_t n)
     memcpy(p, room, n * sizeof *p);
 }
 
-static inline vec splat(float x)
-{
-    return (vec){0} + x;
-}
+static inline vec splat(float x) { return (vec){0} + x; }
 
 static inline vec select_vec(ivec mask, vec yes, vec no)
 {
     return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
 }
 
-static inline vec vmax(vec a, vec b)
-{
-    return select_vec(a > b, a, b);
-}
+static inline vec vmax(vec a, vec b) { return select_vec(a > b, a, b); }
 
-static inline vec vmin(vec a, vec b)
-{
-    return select_vec(a < b, a, b);
-}
+static inline vec vmin(vec a, vec b) { return select_vec(a < b, a, b); }
 
 static inline float sum_lanes(vec v)
 {
@@ -106,6 +94,6 @@ static inline vec vexp(vec x)
 }
 
 #define LQ_PASTE2(a, b) a##_##b
-#define LQ_PASTE(a, b) LQ_PASTE2(a, b)
+#define LQ_PASTE(a, b)  LQ_PASTE2(a, b)
 
 #endif

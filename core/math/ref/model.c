@@ -20,8 +20,8 @@ static void rmsnorm_fwd(float *y, float *rstd, const float *x, const float *gain
 }
 
 /* With xh = x rstd and d = dy gain:  dx = rstd (d - xh mean(d xh)),  dgain = sum_rows dy xh. */
-static void rmsnorm_bwd(float *dx, float *dgain, const float *dy, const float *x,
-                        const float *rstd, const float *gain, size_t n, size_t D)
+static void rmsnorm_bwd(float *dx, float *dgain, const float *dy, const float *x, const float *rstd,
+                        const float *gain, size_t n, size_t D)
 {
     for (size_t r = 0; r < n; r++) {
         const float *xr = x + r * D, *dyr = dy + r * D;
@@ -77,15 +77,11 @@ static void softmax_causal_bwd(float *dp, const float *p, size_t T, float scale)
         for (size_t j = 0; j <= t; j++)
             dot += (double)p[t * T + j] * (double)dp[t * T + j];
         for (size_t j = 0; j < T; j++)
-            dp[t * T + j] =
-                j <= t ? scale * p[t * T + j] * (dp[t * T + j] - (float)dot) : 0.0f;
+            dp[t * T + j] = j <= t ? scale * p[t * T + j] * (dp[t * T + j] - (float)dot) : 0.0f;
     }
 }
 
-static double sigmoid(double g)
-{
-    return 1.0 / (1.0 + exp(-g));
-}
+static double sigmoid(double g) { return 1.0 / (1.0 + exp(-g)); }
 
 static void swiglu_fwd(float *y, const float *gate, const float *up, size_t n)
 {
