@@ -1,11 +1,10 @@
 /* lcqat run: one point of a sweep, resolved, executed, stored. */
-#include "core/base/clock.h"
 #include "core/base/file.h"
 #include "experiments/command.h"
+#include "experiments/lock.h"
 #include "experiments/run.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static void print_record(const lq_json *record, const char *id)
 {
@@ -29,6 +28,25 @@ static lq_status show(lq_store *store, const char *id, bool json)
     return LQ_OK;
 }
 
+/* One process works on a run at a time; another that wanted it finds the record when its turn comes. */
+static lq_status execute_alone(const lq_json *resolved, lq_store *store, const char *work,
+                               const char *id, const char *out)
+{
+    lq_arena arena = {0};
+    lq_lock lock;
+    lq_digest again;
+    lq_status status = lq_path_make_dirs(work);
+    if (status == LQ_OK)
+        status = lq_file_lock(lq_arena_printf(&arena, "%s/%s.lock", work, id), &lock);
+    if (status == LQ_OK) {
+        if (!lq_store_has(store, resolved, &again))
+            status = lq_run_execute(resolved, store, work, out);
+        lq_file_unlock(&lock);
+    }
+    lq_arena_close(&arena);
+    return status;
+}
+
 static lq_status run_point(const lq_args *args, const char *root, lq_arena *arena)
 {
     const char *path = lq_args_at(args, 0);
@@ -43,7 +61,7 @@ static lq_status run_point(const lq_args *args, const char *root, lq_arena *aren
     status = lq_store_open(root, &store);
     if (status == LQ_OK) {
         if (!lq_store_has(store, resolved, &id))
-            status = lq_run_execute(resolved, store, work, lq_args_text(args, "out", NULL));
+            status = execute_alone(resolved, store, work, id.hex, lq_args_text(args, "out", NULL));
         if (status == LQ_OK)
             status = show(store, id.hex, lq_args_flag(args, "json"));
         lq_store_close(store);

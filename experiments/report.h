@@ -27,12 +27,12 @@ typedef struct lq_record { /* one stored run; strings live in the report's arena
     lq_outcome outcome;
 } lq_record;
 
-typedef enum lq_kind { LQ_KIND_FULL, LQ_KIND_PTQ, LQ_KIND_QAT } lq_kind;
+typedef enum lq_cell_kind { LQ_CELL_FULL, LQ_CELL_PTQ, LQ_CELL_QAT } lq_cell_kind;
 
 typedef struct lq_cell { /* a row of the table: runs that differ in the seed alone, or none */
     const char *eval, *model, *variant, *label;
     const char *recipe; /* "" when nothing was run */
-    lq_kind kind;
+    lq_cell_kind kind;
     double fraction, bits;
     const lq_record **run; /* (n) by seed */
     size_t n, count[3];    /* runs; of each lq_outcome */
@@ -83,6 +83,7 @@ typedef struct lq_report {
  * first counts. LQ_E_MISSING: neither; LQ_E_OPTION: two published files. */
 lq_status lq_report_add(lq_report *r, const char *path);
 lq_status lq_report_arrange(lq_report *r);
+void lq_report_measure(lq_report *r); /* the last part of arranging: the numbers of every cell */
 /* Makes DIR with table.{md,csv}, table*.tex, search.{md,csv}, claims.{md,csv,tex}, published.{md,csv},
  * figures/, runs/ and index.html. A missing gnuplot costs the figures and is said. */
 lq_status lq_report_write(lq_report *r, const char *out, const char *plots);
