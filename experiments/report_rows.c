@@ -62,7 +62,7 @@ static const char *short_ids(lq_arena *arena, const lq_record *const *run, size_
 
 static const char *signed_number(lq_arena *arena, double x, double half)
 {
-    const int decimals = half > 0 && half < 0.1 ? (half < 0.01 ? 4 : 3) : 2;
+    const int decimals = half < 0.1 ? 3 : 2;
     return lq_arena_printf(arena, "%s%.*f ± %.*f", x < 0 ? "−" : "+", decimals, fabs(x), decimals,
                            half);
 }

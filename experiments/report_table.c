@@ -25,7 +25,8 @@ lq_text_cell *lq_table_row(lq_table *t, bool rule)
     lq_text_cell *row = t->cell + t->n_rows * t->n_columns;
     for (size_t i = 0; i < t->n_columns; i++)
         row[i] = (lq_text_cell){NULL, ""};
-    t->rule[t->n_rows++] = rule && t->n_rows > 0;
+    t->rule[t->n_rows] = rule && t->n_rows > 0;
+    t->n_rows++;
     return row;
 }
 

@@ -90,5 +90,5 @@ has cppcheck && report cppcheck "$(cppcheck -q -j "$(nproc)" -I. --std=c11 --inl
 has clang-tidy && report clang-tidy "$(printf '%s\0' "${sources[@]}" |
     xargs -0 -P "$(nproc)" -n 4 sh -c 'clang-tidy --quiet "$@" -- $LINT_FLAGS -std=c17 2>/dev/null' sh |
     grep -E 'warning:|error:')"
-has shellcheck && report shellcheck "$(shellcheck -f gcc "${scripts[@]}" 2>&1)"
+has shellcheck && report shellcheck "$(shellcheck -x -P SCRIPTDIR -S warning -f gcc "${scripts[@]}" 2>&1)"
 exit $status

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The world at its worst: files missing, cut off, lying; places that cannot be written. One line on stderr,
 # status 1 or 2, and nothing half-written left behind.
+# shellcheck source=lib.bash
 . "$(dirname "$0")/lib.bash"
 
 toy_teacher || { not_ok teacher "$(tail -n 1 "$here/err")" && exit 1; }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Help, usage errors, commands of later versions: what a user meets first.
+# shellcheck source=lib.bash
 . "$(dirname "$0")/lib.bash"
 
 commands=$(sed -n 's/^LQ_COMMAND(\(.*\)).*/\1/p' experiments/commands.def | tr '_\n' '- ')

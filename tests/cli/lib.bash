@@ -4,7 +4,9 @@
 # shellcheck shell=bash disable=SC2034 # status is the sourcing script's
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-LCQAT=$(realpath "${LCQAT:-build/lcqat}")
+LCQAT=${LCQAT:-build/lcqat}
+[ -x "$LCQAT" ] || { echo "not ok program: no $LCQAT; type make" && exit 1; }
+LCQAT=$(realpath "$LCQAT")
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 trap 'exit 143' TERM INT
@@ -105,9 +107,22 @@ toy_point() { # METHOD-JSON FRACTION SEED [BUDGET]
 JSON
 }
 
-# The metrics of a stored record as text: all that must not depend on when and how fast it ran.
+# A record as one line without blanks, however it is laid out.
+flat() { # RECORD.json
+    tr -d " \n" <"$1"
+}
+
+# What must not depend on when, where and how fast it ran: outcome, configuration, metrics, series.
 metrics() { # RECORD.json
-    sed -n '/^  "\(config\|metrics\|series\|outcome\)"/p' "$1"
+    flat "$1" | sed -nE 's/.*("outcome":.*)"program":.*/\1/p'
+}
+
+# The records of a store that hold a text, flat.
+records_with() { # DIR TEXT
+    local record
+    for record in "$1"/*.json; do
+        ! flat "$record" | grep -qF "$2" || echo "$record"
+    done
 }
 
 # Everything below a folder, with sizes: nothing may be left behind.

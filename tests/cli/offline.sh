@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # No network, no apt-get, an empty cache: what cannot be had is named, and so is the way out.
+# shellcheck source=lib.bash
 . "$(dirname "$0")/lib.bash"
 
 mkdir "$here/bin"
 fails fetch_without_apt_get 1 "apt-get" env PATH="$here/bin" "$LCQAT" fetch techdocs
-is fetch_leaves_no_corpus "$(ls -A "$LCQAT_CACHE" | grep -v -e lock -e debs)" ""
-is fetch_leaves_no_package "$(ls -A "$LCQAT_CACHE/debs" 2>/dev/null)" ""
+is fetch_leaves_no_corpus "$(find "$LCQAT_CACHE" -mindepth 1 ! -name "*.lock" ! -name debs)" ""
 fails fetch_unknown_name 2 "no-such-thing" "$LCQAT" fetch no-such-thing
 toy_teacher || { not_ok teacher "$(tail -n 1 "$here/err")" && exit 1; }
 fails techdocs_is_not_here 1 "lcqat fetch techdocs" "$LCQAT" eval "$here/teacher"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Stopped or killed half-way, a run goes on and ends with the numbers of one that nobody disturbed.
+# shellcheck source=lib.bash
 . "$(dirname "$0")/lib.bash"
 
 toy_teacher || { not_ok teacher "$(tail -n 1 "$here/err")" && exit 1; }
@@ -11,27 +12,27 @@ runs undisturbed "$LCQAT" run "$here/point.json" --store "$here/whole/runs"
 whole_ms=$((($(date +%s%N) - started) / 1000000))
 record=$(basename "$(ls "$here/whole/runs"/*.json)")
 
-interrupt() { # SIGNAL: starts the run, signals after a third of its time; leaves its status in $code
+interrupt() { # SIGNAL PART: starts the run, signals after 1/PART of its time; leaves its status in $code
     code=0
     "$LCQAT" run "$here/point.json" --store "$here/broken/runs" >"$here/out" 2>"$here/err" &
     local pid=$!
-    sleep "$((whole_ms / 3000)).$(printf '%03d' $((whole_ms / 3 % 1000)))"
+    sleep "$((whole_ms / $2 / 1000)).$(printf '%03d' $((whole_ms / $2 % 1000)))"
     kill "-$1" $pid 2>/dev/null || not_ok "interrupt_$1" "it was over before the signal"
     wait $pid 2>/dev/null || code=$?
 }
-interrupt TERM
+interrupt TERM 4
 is stopped_is_status_1 "$code" 1
 is stopped_is_one_line "$(grep -c '^lcqat: ' "$here/err")" 1
 is stopped_leaves_no_record "$(ls "$here/broken/runs")" ""
-is stopped_leaves_a_checkpoint "$(ls "$here/broken/work" | grep -c 'checkpoint$')" 1
-interrupt KILL
+is stopped_leaves_a_checkpoint "$(find "$here/broken/work" -name "*checkpoint" | wc -l)" 1
+interrupt KILL 10
 is killed_is_status_137 "$code" 137
 is killed_leaves_no_record "$(ls "$here/broken/runs")" ""
 runs resumed "$LCQAT" run "$here/point.json" --store "$here/broken/runs"
 is resumed_has_the_same_id "$(ls "$here/broken/runs")" "$record"
 is resumed_has_the_same_numbers "$(metrics "$here/broken/runs/$record")" \
     "$(metrics "$here/whole/runs/$record")"
-is numbers_are_there "$(metrics "$here/whole/runs/$record" | grep -c '"perplexity"')" 1
+is numbers_are_there "$(records_with "$here/whole/runs" '"perplexity":{' | wc -l)" 1
 is resumed_leaves_no_checkpoint "$(ls "$here/broken/work")" ""
 
 stamp=$(stat -c '%Y %i' "$here/broken/runs/$record")

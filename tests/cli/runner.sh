@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The runner of the tests is shown programs that end in every bad way: each must count as a failure.
+# shellcheck source=lib.bash
 . "$(dirname "$0")/lib.bash"
 
 n=0

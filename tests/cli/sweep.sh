@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A sweep from a spec to a table and a figure; killed half-way it shows no half run, goes on, and ends with
 # the numbers of a sweep that nobody disturbed.
+# shellcheck source=lib.bash
 . "$(dirname "$0")/lib.bash"
 
 toy_teacher || { not_ok teacher "$(tail -n 1 "$here/err")" && exit 1; }
@@ -48,6 +49,7 @@ for record in "$here/whole/runs"/*.json; do
         differing="$differing $(basename "$record")"
 done
 is same_numbers "$differing" ""
+is numbers_are_there "$(records_with "$here/whole/runs" '"perplexity":{' | wc -l)" 12
 # The log of a run that was stored just before the kill may stay; nothing that a run works with may.
 is work_is_cleared "$(find "$here/broken/work" -type f ! -name "*.log" ! -name "*.point.json")" ""
 
@@ -89,8 +91,9 @@ else
     not_ok figure "no .svg"
 fi
 # A perplexity of a record stands in the table, rounded as it may be.
-record=$(grep -l '"variant":"rtn"' "$here/whole/runs"/*.json)
-ppl=$(sed -n 's/.*"perplexity":{"unit":"1","value":\([0-9]*\).*/\1/p' "$record")
+record=$(records_with "$here/whole/runs" '"variant":"rtn"')
+ppl=$(flat "$record" | sed -nE 's/.*"perplexity":\{[^}]*"value":([0-9]+).*/\1/p')
+is one_record_of_rtn "$(echo "$record" | wc -w)${ppl:+ with a number}" "1 with a number"
 if find "$here/whole" -name '*.md' -exec grep -l "RTN.*\b$ppl\b" {} + | grep -q .; then
     ok table_has_the_number
 else

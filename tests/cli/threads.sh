@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # One thread and two give the same numbers, bit for bit: they are work, not arithmetic.
+# shellcheck source=lib.bash
 . "$(dirname "$0")/lib.bash"
 
 toy_teacher || { not_ok teacher "$(tail -n 1 "$here/err")" && exit 1; }
@@ -13,7 +14,7 @@ for method in '{"name": "paretoq", "bits": 2}' '{"name": "lcqat", "bits": 2}' \
         export OMP_NUM_THREADS=$threads
         runs "${name}_with_$threads" "$LCQAT" run "$here/$name.json" --store "$here/$threads/runs"
     done
-    record=$(cd "$here/1/runs" && grep -l "\"name\":\"$name\"" ./*.json)
+    record=$(basename "$(records_with "$here/1/runs" "\"name\":\"$name\"")")
     metrics "$here/1/runs/$record" >"$here/one"
     metrics "$here/2/runs/$record" >"$here/two"
     if ! grep -q perplexity "$here/one"; then
