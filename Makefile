@@ -124,8 +124,10 @@ $(GOLDEN_BIN): $(GOLDEN_SRC:%.c=$(BUILD)/%.o) $(LIBS)
 # ---- what a user types. Those that may install come in two stages: the second is a make of its own,
 # which sees the machine as it then is.
 .PHONY: help deps need-build always reproduce test test-asan bench paper golden teachers lint hooks clean
-.PHONY: unit-programs long-programs golden-program run-profile
+.PHONY: release unit-programs long-programs run-profile
 STAGE2 = $(MAKE) --no-print-directory
+release: # whatever MODE is: what computes numbers is the release build
+	+@$(STAGE2) MODE=release BUILD=build/release all
 
 help: ## lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -145,25 +147,26 @@ SPEC := experiments/specs/$(PROFILE).json
 OUT  := results/$(PROFILE)
 reproduce: deps ## runs the sweep of PROFILE (mini) and writes tables, figures, index.html, the paper
 	@experiments/deps.sh --lists
-	@started=$$(date +%s) && $(STAGE2) run-profile && $(STAGE2) paper && \
+	+@started=$$(date +%s) && $(STAGE2) run-profile && $(STAGE2) paper && \
 	    seconds=$$(($$(date +%s) - started)) && \
 	    echo "figures: $$(ls $(OUT)/*.svg $(OUT)/*/*.svg 2>/dev/null | tr '\n' ' ')" && \
 	    echo "results: $(OUT)/index.html   ($$((seconds / 60)) min $$((seconds % 60)) s)"
-run-profile: all
+run-profile: release
 	build/lcqat fetch techdocs
 	build/lcqat sweep $(SPEC) -j $(JOBS)
 
-# The figures and tables come from stored runs; nothing is computed again.
-paper: all ## rebuilds tables and figures, and paper/main.pdf where TeX is, from stored results
-	build/lcqat report $(OUT) --spec $(SPEC) --out $(OUT)
-	@if ! test -f paper/main.tex; then echo "paper: no paper/main.tex yet: tables and figures only"; \
+# The figures and tables come from stored runs; nothing is computed again. TeX's own files stay in build/.
+PUBLISHED := $(wildcard results/published.json)
+PDFLATEX = pdflatex -halt-on-error -interaction=nonstopmode -output-directory ../build/paper \
+    -jobname main '\newcommand{\results}{../$(OUT)}\input{main.tex}' >../build/paper/main.out
+paper: release ## rebuilds tables and figures, and paper/main.pdf where TeX is, from stored results
+	@build/lcqat report $(OUT) $(PUBLISHED) --spec $(SPEC) --out $(OUT)
+	@if ! test -f paper/main.tex; then echo "paper: no paper/main.tex: tables and figures only"; \
 	elif ! command -v pdflatex >/dev/null; then \
 	    echo "paper: no pdflatex (texlive-latex-recommended has it): tables and figures only"; \
-	else cd paper && for pass in 1 2 3; do \
-	    pdflatex -halt-on-error -interaction=nonstopmode main.tex >main.out || \
-	        { tail -n 20 main.out; exit 1; }; \
-	    test $$pass != 1 || ! command -v bibtex >/dev/null || bibtex main >main.out || true; \
-	done && echo "paper: paper/main.pdf"; fi
+	else mkdir -p build/paper && cd paper && \
+	    ($(PDFLATEX) && $(PDFLATEX) || { tail -n 20 ../build/paper/main.out >&2; exit 1; }) && \
+	    cp ../build/paper/main.pdf main.pdf && echo "paper: paper/main.pdf"; fi
 
 LQ_SHARED ?= ../shared
 export LQ_SHARED
@@ -174,27 +177,27 @@ RUN_TESTS = tests/run.sh -j $(JOBS) $(if $(has_golden),,-s "golden: no cases in 
 unit-programs: $(UNIT_BIN)
 long-programs: $(LONG_BIN) $(GOLDEN_BIN)
 test: deps ## builds and runs every test; the last line counts them
-	@$(STAGE2) MODE=release BUILD=build/release all long-programs
-	@$(STAGE2) MODE=asan BUILD=build/asan unit-programs
+	+@$(STAGE2) MODE=release BUILD=build/release all long-programs
+	+@$(STAGE2) MODE=asan BUILD=build/asan unit-programs
 	@LCQAT=build/lcqat $(RUN_TESTS) $(LONG_SRC:%.c=build/release/%) $(CLI_TESTS) \
 	    $(if $(has_golden),"build/release/tests/golden/golden $(GOLDEN)") tests/check_layers.sh \
 	    $(if $(CI),"tests/lint.sh --quick") $(UNIT_SRC:%.c=build/asan/%)
 test-asan: deps ## runs every test program and the command line under the sanitizers
-	@$(STAGE2) MODE=asan BUILD=build/asan build/asan/lcqat unit-programs long-programs
+	+@$(STAGE2) MODE=asan BUILD=build/asan build/asan/lcqat unit-programs long-programs
 	@LCQAT=build/asan/lcqat $(RUN_TESTS) -t 1200 $(patsubst %.c,build/asan/%,$(LONG_SRC) $(UNIT_SRC)) \
 	    $(if $(has_golden),"build/asan/tests/golden/golden $(GOLDEN)") $(CLI_TESTS)
 golden: deps ## GOLDEN=DIR: runs the golden cases of DIR, every deviation beside its tolerance
 	@test -d "$(GOLDEN)" || { echo "golden: no folder $(GOLDEN); type: make golden GOLDEN=DIR" >&2; exit 2; }
-	@$(STAGE2) MODE=release BUILD=build/release build/release/tests/golden/golden
+	+@$(STAGE2) MODE=release BUILD=build/release build/release/tests/golden/golden
 	@build/release/tests/golden/golden "$(GOLDEN)"
-bench: all ## the performance suite
+bench: release ## the performance suite
 	build/lcqat bench
 
 # Tokens that each teacher in the repository was trained on.
 TOKENS_tiny-llama := 124M
 TOKENS_tiny-qwen3 := 66M
 TEACHERS := $(patsubst datasets/teachers/%.json,%,$(wildcard datasets/teachers/*.json))
-teachers: all ## trains the small teacher models again (hours)
+teachers: release ## trains the small teacher models again (hours)
 	build/lcqat fetch techdocs
 	$(foreach t,$(TEACHERS),build/lcqat pretrain datasets/teachers/$(t).json --data techdocs \
 	    --tokens $(TOKENS_$(t)) --out datasets/teachers/$(t) &&) true

@@ -69,8 +69,8 @@ static lq_status write_records(const lq_report *r, const char *out)
     for (size_t i = 0; i < r->n_records; i++) {
         const lq_mark mark = lq_arena_mark(r->arena);
         const char *text = lq_json_pretty(r->record[i].json, r->arena);
-        LQ_TRY(lq_file_write_all(
-            lq_arena_printf(r->arena, "%s/runs/%s.json", out, r->record[i].id), text, strlen(text)));
+        LQ_TRY(lq_file_write_all(lq_arena_printf(r->arena, "%s/runs/%s.json", out, r->record[i].id),
+                                 text, strlen(text)));
         lq_arena_release(r->arena, mark);
     }
     return LQ_OK;

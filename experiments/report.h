@@ -20,8 +20,8 @@
 typedef struct lq_record { /* one stored run; strings live in the report's arena or in json */
     lq_json *json;         /* owned by the report */
     const char *id, *experiment, *variant, *model, *method, *purpose;
-    const char *eval;      /* canonical text of the evaluation's settings, and the data's digest */
-    const char *recipe;    /* canonical text of the configuration without its seed */
+    const char *eval;   /* canonical text of the evaluation's settings, and the data's digest */
+    const char *recipe; /* canonical text of the configuration without its seed */
     double bits, fraction, perplexity; /* perplexity: NaN unless FINISHED and finite */
     size_t seed;
     lq_outcome outcome;
@@ -40,9 +40,10 @@ typedef struct lq_cell { /* a row of the table: runs that differ in the seed alo
     /* Of the finished runs; NaN when there are none (half, sd: fewer than two). */
     double mean, sd, half; /* perplexity; half: of the 95 % interval, Student's t over the seeds */
     double bits_per_weight, tokens;
-    double ratio;          /* mean over that of full precision */
-    double diff, diff_half; /* paired with the reference variant at this fraction, over common seeds */
-    size_t n_paired;       /* common seeds; diff is NaN below two */
+    double ratio; /* mean over that of full precision */
+    double diff,
+        diff_half;   /* paired with the reference variant at this fraction, over common seeds */
+    size_t n_paired; /* common seeds; diff is NaN below two */
 } lq_cell;
 
 typedef struct lq_names { /* distinct names in order */
@@ -64,16 +65,17 @@ typedef enum lq_verdict {
 
 typedef struct lq_report {
     lq_arena *arena;
-    const lq_spec *spec;   /* or NULL */
-    const char *reference; /* variant that others are paired with; NULL: the spec's, else the first trained */
+    const lq_spec *spec; /* or NULL */
+    const char *
+        reference; /* variant that others are paired with; NULL: the spec's, else the first trained */
     lq_record *record;
     size_t n_records, room;
-    size_t n_again;        /* records found in more than one store */
-    double worst_again;    /* largest relative difference of their perplexities */
+    size_t n_again;     /* records found in more than one store */
+    double worst_again; /* largest relative difference of their perplexities */
     lq_names variants, models, evals;
     lq_cell *cell;
     size_t n_cells;
-    lq_json *published;    /* or NULL; owned */
+    lq_json *published; /* or NULL; owned */
     const char *published_path;
     lq_figure *figure;
     size_t n_figures;
@@ -90,7 +92,8 @@ lq_status lq_report_write(lq_report *r, const char *out, const char *plots);
 void lq_report_close(lq_report *r);
 
 const char *lq_report_label(const lq_report *r, const char *variant);
-const char *lq_report_eval_title(const lq_report *r, const char *eval); /* "techdocs:test, context 128, ..." */
+const char *lq_report_eval_title(const lq_report *r,
+                                 const char *eval); /* "techdocs:test, context 128, ..." */
 /* Of several cells of these names the one with most finished runs; NULL: none. */
 const lq_cell *lq_report_cell(const lq_report *r, const char *eval, const char *model,
                               const char *variant, double fraction);
@@ -102,15 +105,17 @@ void lq_mean_sd(const double *x, size_t n, double *mean, double *sd);
 
 /* Formatting, in the arena. */
 const char *lq_show_perplexity(lq_arena *arena, double mean, double half); /* "12.34 ± 0.05" */
-const char *lq_show_share(lq_arena *arena, double fraction);               /* "0.1 %", "–" for 0 */
-const char *lq_show_count(lq_arena *arena, double n);                      /* "40k", "1.2M" */
-const char *lq_show_exact(lq_arena *arena, double x); /* shortest decimal that reads back; "" for NaN */
+const char *lq_show_share(lq_arena *arena, double fraction); /* "0.1 %", "–" for 0 */
+const char *lq_show_count(lq_arena *arena, double n);        /* "40k", "1.2M" */
+const char *lq_show_exact(lq_arena *arena,
+                          double x); /* shortest decimal that reads back; "" for NaN */
 const char *lq_show_ids(lq_arena *arena, const lq_record *const *run, size_t n);
 
 /* Tables. `eval` picks one evaluation; NULL takes all (the CSV files). */
 void lq_report_main_table(const lq_report *r, const char *eval, lq_table *out);
 void lq_report_search_table(const lq_report *r, lq_table *out);
-lq_status lq_report_claims_table(const lq_report *r, lq_table *out); /* LQ_E_OPTION: published.json */
+lq_status lq_report_claims_table(const lq_report *r,
+                                 lq_table *out); /* LQ_E_OPTION: published.json */
 lq_status lq_report_published_table(const lq_report *r, lq_table *out);
 
 /* Draws all figures that the runs allow into DIR/figures; fills r->figure. */

@@ -126,9 +126,9 @@ static double half_of_difference(const claim *c, lq_arena *arena)
 static lq_verdict judge_lower(claim *c, lq_arena *arena)
 {
     const double diff = c->left.mean - c->right.mean, half = half_of_difference(c, arena);
-    c->evidence = lq_arena_printf(arena, "difference %s%.4g%s", diff < 0 ? "−" : "+", fabs(diff),
-                                  isnan(half) ? ", one seed each"
-                                              : lq_arena_printf(arena, " ± %.2g", half));
+    c->evidence =
+        lq_arena_printf(arena, "difference %s%.4g%s", diff < 0 ? "−" : "+", fabs(diff),
+                        isnan(half) ? ", one seed each" : lq_arena_printf(arena, " ± %.2g", half));
     if (diff >= 0)
         return LQ_NOT_REPRODUCED;
     return diff + half < 0 && c->left.failed == 0 ? LQ_REPRODUCED : LQ_SAME_ORDERING;
@@ -168,9 +168,9 @@ static void judge(const lq_report *r, const char *eval, const char *model, claim
         c->verdict = judge_lower(c, r->arena);
     else
         c->verdict = judge_ratio(c, r->arena);
-    c->evidence = lq_arena_printf(r->arena, "%s against %s%s%s", show_side(&c->left, r->arena),
-                                  show_side(&c->right, r->arena), *c->evidence ? "; " : "",
-                                  c->evidence);
+    c->evidence =
+        lq_arena_printf(r->arena, "%s against %s%s%s", show_side(&c->left, r->arena),
+                        show_side(&c->right, r->arena), *c->evidence ? "; " : "", c->evidence);
 }
 
 enum { C_ID, C_TEXT, C_MODEL, C_EVAL, C_VERDICT, C_EVIDENCE, C_SOURCE, C_RUNS, N_COLUMNS };

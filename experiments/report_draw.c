@@ -142,12 +142,11 @@ static void place_labels(lq_drawing *d, lq_arena *arena)
     d->label = lq_draw_zeroed(arena, d->n_series + d->n_levels, sizeof *d->label);
     for (size_t s = 0; s < d->n_series; s++)
         d->label[s] = (lq_label){.text = d->series[s].label,
-                              .colour = d->series[s].colour,
-                              .y = d->series[s].at[d->series[s].n - 1].y};
+                                 .colour = d->series[s].colour,
+                                 .y = d->series[s].at[d->series[s].n - 1].y};
     for (size_t l = 0; l < d->n_levels; l++)
-        d->label[d->n_series + l] = (lq_label){.text = d->level[l].label,
-                                            .colour = d->level[l].colour,
-                                            .y = d->level[l].at[0].y};
+        d->label[d->n_series + l] = (lq_label){
+            .text = d->level[l].label, .colour = d->level[l].colour, .y = d->level[l].at[0].y};
     spread(d, arena);
 }
 
@@ -182,8 +181,7 @@ static lq_status write_ends(const lq_drawing *d, lq_file *file)
                               d->x_low, d->level[l].at[0].y, d->x_last, d->level[l].at[0].y));
     for (size_t i = 0; i < d->n_series + d->n_levels; i++) {
         const lq_label *to = &d->label[i];
-        const double from =
-            i < d->n_series ? d->series[i].at[d->series[i].n - 1].x : d->x_last;
+        const double from = i < d->n_series ? d->series[i].at[d->series[i].n - 1].x : d->x_last;
         LQ_TRY(lq_file_printf(file, "# to the label\n%.10g %.10g\n%.10g %.10g\n%.10g %.10g\n\n\n",
                               from, to->y, d->x_last, to->y, d->x_high, to->shown_y));
     }
@@ -232,6 +230,22 @@ static const char *gnuplot_text(lq_arena *arena, const char *text)
     return out;
 }
 
+/* The distinct x of the series and of what was lost, blank-separated: where a figure wants its tics. */
+static const char *places(const lq_drawing *d, lq_arena *arena)
+{
+    const char *text = " ";
+    for (size_t s = 0; s <= d->n_series; s++) {
+        const lq_dot *at = s < d->n_series ? d->series[s].at : d->lost;
+        const size_t n = s < d->n_series ? d->series[s].n : d->n_lost;
+        for (size_t i = 0; i < n && strlen(text) < 400; i++) {
+            const char *x = lq_arena_printf(arena, " %.10g ", at[i].x);
+            if (!strstr(text, x))
+                text = lq_arena_printf(arena, "%s%s", text, x + 1);
+        }
+    }
+    return text;
+}
+
 static const char *variables(const gallery *g, const lq_drawing *d)
 {
     lq_arena *a = g->r->arena;
@@ -246,9 +260,9 @@ static const char *variables(const gallery *g, const lq_drawing *d)
     }
     const char *base = lq_arena_printf(a, "%s/figures/%s", g->out, d->name);
     const char *text = lq_arena_printf(
-        a, "base=%s; plots=%s; title=%s; x_label=%s; y_label=%s; colours='%s'",
+        a, "base=%s; plots=%s; title=%s; x_label=%s; y_label=%s; colours='%s'; x_places='%s'",
         gnuplot_text(a, base), gnuplot_text(a, g->plots), gnuplot_text(a, d->title),
-        gnuplot_text(a, d->x_label), gnuplot_text(a, d->y_label), colours);
+        gnuplot_text(a, d->x_label), gnuplot_text(a, d->y_label), colours, places(d, a));
     return lq_arena_printf(a,
                            "%s; n_series=%zu; n_levels=%zu; n_lost=%zu; label_chars=%zu; log_y=%d; "
                            "x_low=%.10g; x_last=%.10g; x_high=%.10g; y_low=%.10g; y_high=%.10g",
@@ -259,14 +273,34 @@ static const char *variables(const gallery *g, const lq_drawing *d)
 static void prepare_job(const gallery *g, const lq_drawing *d, lq_job *job)
 {
     lq_arena *a = g->r->arena;
-    job->argv = lq_draw_zeroed(a, 6, sizeof *job->argv);
-    job->argv[0] = lq_arena_printf(a, "env");
-    job->argv[1] = lq_arena_printf(a, "gnuplot");
-    job->argv[2] = lq_arena_printf(a, "-e");
-    job->argv[3] = lq_arena_printf(a, "%s", variables(g, d));
-    job->argv[4] = lq_arena_printf(a, "%s/%s.gp", g->plots, d->script);
+    const char *argv[] = {"env", "gnuplot", "-e", variables(g, d),
+                          lq_arena_printf(a, "%s/%s.gp", g->plots, d->script)};
+    const size_t n = sizeof argv / sizeof argv[0];
+    job->argv = lq_draw_zeroed(a, n + 1, sizeof *job->argv);
+    for (size_t i = 0; i < n; i++)
+        job->argv[i] = lq_arena_printf(a, "%s", argv[i]);
     job->log = lq_arena_printf(a, "%s/figures/%s.log", g->out, d->name);
     job->cost = 1;
+}
+
+/* The date in a PDF would make two reports of the same runs differ: its digits are overwritten in place,
+ * so that no offset moves. */
+static lq_status undate(const char *path, lq_arena *arena)
+{
+    static const char key[] = "/CreationDate (D:", date[] = "20000101000000";
+    const lq_mark mark = lq_arena_mark(arena);
+    char *data;
+    size_t n;
+    LQ_TRY(lq_file_read(path, arena, &data, &n));
+    lq_status status = LQ_OK;
+    for (size_t i = 0; i + sizeof key + sizeof date <= n; i++)
+        if (memcmp(data + i, key, sizeof key - 1) == 0) {
+            memcpy(data + i + sizeof key - 1, date, sizeof date - 1);
+            status = lq_file_write_all(path, data, n);
+            break;
+        }
+    lq_arena_release(arena, mark);
+    return status;
 }
 
 static lq_status draw_all(gallery *g)
@@ -301,6 +335,8 @@ static lq_status draw_all(gallery *g)
                         job[i].ending);
         else
             LQ_TRY(lq_path_remove_tree(job[i].log));
+        if (r->figure[i].pdf)
+            LQ_TRY(undate(lq_arena_printf(r->arena, "%s.pdf", base), r->arena));
     }
     return LQ_OK;
 }

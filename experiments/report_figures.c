@@ -6,7 +6,6 @@
 
 enum { LOSS_BINS = 60 }; /* per hundredfold of tokens */
 
-
 static bool of_place(const lq_cell *c, const char *eval, const char *model)
 {
     return strcmp(c->eval, eval) == 0 && strcmp(c->model, model) == 0;
@@ -91,8 +90,8 @@ static const char *eval_data(const lq_report *r, const char *eval)
 static double budget_of(const lq_cell *c)
 {
     return c->n == 0 ? (double)NAN
-                     : lq_json_number(lq_json_get(lq_json_get(c->run[0]->json, "config"),
-                                                  "budget_tokens"));
+                     : lq_json_number(
+                           lq_json_get(lq_json_get(c->run[0]->json, "config"), "budget_tokens"));
 }
 
 static bool data_efficiency(lq_report *r, size_t e, const char *model, lq_drawing *d)
@@ -127,8 +126,10 @@ static bool data_efficiency(lq_report *r, size_t e, const char *model, lq_drawin
                                  lq_show_count(r->arena, budget));
     d->y_label = eval_data(r, eval);
     d->caption = lq_arena_printf(
-        r->arena, "%s: %s against the share of the training tokens. Points are means over seeds, bars "
-        "their 95 %% intervals where there are two seeds or more; horizontal lines train nothing%s.",
+        r->arena,
+        "%s: %s against the share of the training tokens. Points are means over seeds, bars "
+        "their 95 %% intervals where there are two seeds or more; horizontal lines train "
+        "nothing%s.",
         model, d->y_label, d->n_lost > 0 ? "; a cross at the upper edge diverged" : "");
     d->log_x = true;
     return several;
@@ -152,7 +153,8 @@ static const lq_cell *longest(const lq_report *r, const char *eval, const char *
 static void bin_loss(const lq_record *run, lq_line *out)
 {
     const lq_json *s = lq_json_get(lq_json_get(run->json, "series"), "train_loss");
-    const lq_json *x = lq_json_first(lq_json_get(s, "x")), *v = lq_json_first(lq_json_get(s, "value"));
+    const lq_json *x = lq_json_first(lq_json_get(s, "x")),
+                  *v = lq_json_first(lq_json_get(s, "value"));
     const double first = lq_store_number(x);
     double bin = -1, sum_x = 0, sum = 0;
     size_t n = 0;
@@ -185,13 +187,12 @@ static bool training_loss(lq_report *r, size_t e, const char *model, lq_drawing 
         size_t k = 0;
         while (!isfinite(c->run[k]->perplexity)) /* the mean is finite: one of them is */
             k++;
-        const lq_json *s =
-            lq_json_get(lq_json_get(c->run[k]->json, "series"), "train_loss");
+        const lq_json *s = lq_json_get(lq_json_get(c->run[k]->json, "series"), "train_loss");
         lq_line *one = &d->series[d->n_series];
         one->at = lq_draw_zeroed(r->arena, lq_json_count(lq_json_get(s, "x")), sizeof *one->at);
         bin_loss(c->run[k], one);
-        one->label = lq_arena_printf(r->arena, "%s, %s", c->label,
-                                     lq_show_share(r->arena, c->fraction));
+        one->label =
+            lq_arena_printf(r->arena, "%s, %s", c->label, lq_show_share(r->arena, c->fraction));
         one->colour = colour_of(r, c->variant);
         d->n_series += one->n > 0;
     }
@@ -200,7 +201,8 @@ static bool training_loss(lq_report *r, size_t e, const char *model, lq_drawing 
     d->title = model;
     d->x_label = "Training tokens seen";
     d->y_label = "Training loss (nats per token)";
-    d->caption = lq_arena_printf(r->arena, "%s: training loss of the longest run of each trained "
+    d->caption = lq_arena_printf(r->arena,
+                                 "%s: training loss of the longest run of each trained "
                                  "variant (its first seed), averaged over bins of equal width.",
                                  model);
     d->log_x = true;
@@ -211,7 +213,8 @@ static bool training_loss(lq_report *r, size_t e, const char *model, lq_drawing 
 }
 
 /* What the names of two points have in common, without what trails: "GPTQ" of "GPTQ 2 bit", "GPTQ 3 bit". */
-static const char *common_label(const char *a, const char *b, const char *otherwise, lq_arena *arena)
+static const char *common_label(const char *a, const char *b, const char *otherwise,
+                                lq_arena *arena)
 {
     size_t n = 0;
     while (a[n] && a[n] == b[n])
@@ -276,16 +279,18 @@ static bool bits(lq_report *r, size_t e, const char *model, lq_drawing *d)
     d->title = model;
     d->x_label = "True bits per weight";
     d->y_label = eval_data(r, r->evals.at[e]);
-    d->caption = lq_arena_printf(r->arena, "%s: %s against the true bits per weight (codes, scales, "
-                                 "zeros, transforms), each variant with the most data it was given.",
-                                 model, d->y_label);
+    d->caption =
+        lq_arena_printf(r->arena,
+                        "%s: %s against the true bits per weight (codes, scales, "
+                        "zeros, transforms), each variant with the most data it was given.",
+                        model, d->y_label);
     return several;
 }
 
 lq_status lq_report_figures(lq_report *r, const char *out, const char *plots)
 {
-    static bool (*const kind[])(lq_report *, size_t, const char *, lq_drawing *) = {
-        data_efficiency, training_loss, bits};
+    static bool (*const kind[])(lq_report *, size_t, const char *,
+                                lq_drawing *) = {data_efficiency, training_loss, bits};
     lq_drawing *list = lq_draw_zeroed(r->arena, 3 * r->evals.n * r->models.n, sizeof *list);
     size_t n = 0;
     for (size_t k = 0; k < 3; k++)

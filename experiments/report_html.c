@@ -6,7 +6,8 @@
 
 static const char head[] =
     "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-    "<meta name=\"viewport\" content=\"width=device-width\">\n<title>lcqat report</title>\n<style>\n"
+    "<meta name=\"viewport\" content=\"width=device-width\">\n<title>lcqat "
+    "report</title>\n<style>\n"
     "body{font:16px/1.5 system-ui,sans-serif;color:#222;max-width:72rem;margin:2rem auto;"
     "padding:0 1rem}\n"
     "h1{font-size:1.7rem}h2{font-size:1.25rem;margin-top:2.5rem}h3{font-size:1rem}\n"
@@ -31,8 +32,8 @@ static lq_status tables(const lq_report *r, lq_file *file)
 {
     lq_table t;
     for (size_t e = 0; e < r->evals.n; e++) {
-        const char *title = lq_arena_printf(r->arena, "Evaluated on %s",
-                                            lq_report_eval_title(r, r->evals.at[e]));
+        const char *title =
+            lq_arena_printf(r->arena, "Evaluated on %s", lq_report_eval_title(r, r->evals.at[e]));
         LQ_TRY(paragraph(file, "<h3>", title, "</h3>"));
         lq_report_main_table(r, r->evals.at[e], &t);
         LQ_TRY(lq_table_html(&t, file));
@@ -57,7 +58,8 @@ static lq_status figures(const lq_report *r, lq_file *file)
         const lq_figure *f = &r->figure[i];
         LQ_TRY(lq_file_printf(file, "<figure>"));
         if (f->drawn)
-            LQ_TRY(lq_file_printf(file, "<img src=\"figures/%s.svg\" alt=\"%s\">", f->name, f->name));
+            LQ_TRY(
+                lq_file_printf(file, "<img src=\"figures/%s.svg\" alt=\"%s\">", f->name, f->name));
         else
             LQ_TRY(lq_file_printf(file, "<p>Not drawn: gnuplot or its scripts were missing.</p>"));
         LQ_TRY(paragraph(file, "<figcaption>", f->caption, ""));
@@ -69,7 +71,8 @@ static lq_status figures(const lq_report *r, lq_file *file)
         LQ_TRY(lq_file_printf(file, "</figcaption></figure>\n"));
     }
     if (r->n_figures == 0)
-        return lq_file_printf(file, "<p>No figure: nothing was trained on two shares of the data.</p>\n");
+        return lq_file_printf(file,
+                              "<p>No figure: nothing was trained on two shares of the data.</p>\n");
     return LQ_OK;
 }
 
@@ -81,11 +84,12 @@ static lq_status claims(const lq_report *r, lq_file *file)
     LQ_TRY(lq_report_claims_table(r, &t));
     LQ_TRY(lq_table_html(&t, file));
     LQ_TRY(lq_file_printf(
-        file, "<p class=\"note\"><em>Reproduced</em>: the claimed ordering holds by more than the 95 %% "
-              "interval of the difference. <em>Same ordering</em>: it holds, but within the noise of "
-              "the seeds. <em>Not reproduced</em>: it does not hold. The rules stand in "
-              "published.json; these are small models, not the paper's.</p>\n<h3>Published "
-              "numbers</h3>\n"));
+        file,
+        "<p class=\"note\"><em>Reproduced</em>: the claimed ordering holds by more than the 95 %% "
+        "interval of the difference. <em>Same ordering</em>: it holds, but within the noise of "
+        "the seeds. <em>Not reproduced</em>: it does not hold. The rules stand in "
+        "published.json; these are small models, not the paper's.</p>\n<h3>Published "
+        "numbers</h3>\n"));
     LQ_TRY(lq_report_published_table(r, &t));
     LQ_TRY(lq_table_html(&t, file));
     const lq_json *sources = lq_json_get(r->published, "sources");
@@ -177,17 +181,19 @@ static lq_status provenance(const lq_report *r, lq_file *file)
     LQ_TRY(show_tally(file, "Models, tokenizers and data", list, n));
     if (r->n_again == 0)
         return LQ_OK;
-    return lq_file_printf(file, "<p>%zu runs are stored more than once; the first counts. Largest "
-                          "relative difference of their perplexities: %.2g.</p>\n", r->n_again,
-                          r->worst_again);
+    return lq_file_printf(file,
+                          "<p>%zu runs are stored more than once; the first counts. Largest "
+                          "relative difference of their perplexities: %.2g.</p>\n",
+                          r->n_again, r->worst_again);
 }
 
 static lq_status reproduce(const lq_report *r, lq_file *file)
 {
-    const char *name = r->spec ? lq_spec_experiment(r->spec)
+    const char *name = r->spec            ? lq_spec_experiment(r->spec)
                        : r->n_records > 0 ? r->record[0].experiment
                                           : "mini";
-    LQ_TRY(paragraph(file, "<p>In the repository, at the commit of the program named above:</p>\n<pre>",
+    LQ_TRY(paragraph(file,
+                     "<p>In the repository, at the commit of the program named above:</p>\n<pre>",
                      lq_arena_printf(r->arena,
                                      "make reproduce PROFILE=%s\n\n# or, step by step\nmake\n"
                                      "build/lcqat sweep experiments/specs/%s.json\n"
@@ -196,9 +202,10 @@ static lq_status reproduce(const lq_report *r, lq_file *file)
                                      name, name, name, name),
                      "</pre>"));
     return lq_file_printf(
-        file, "<p>One run again: take <code>config</code> out of its record, then <code>lcqat run "
-              "CONFIG.json --store DIR</code>. Its id is the SHA-256 of that configuration's canonical "
-              "text, so the record of the same name must appear.</p>\n");
+        file,
+        "<p>One run again: take <code>config</code> out of its record, then <code>lcqat run "
+        "CONFIG.json --store DIR</code>. Its id is the SHA-256 of that configuration's canonical "
+        "text, so the record of the same name must appear.</p>\n");
 }
 
 static lq_status page(const lq_report *r, lq_file *file)
@@ -207,17 +214,21 @@ static lq_status page(const lq_report *r, lq_file *file)
     const char *name = r->spec ? lq_spec_experiment(r->spec) : "stored runs";
     LQ_TRY(lq_file_printf(file, "%s", head));
     LQ_TRY(paragraph(file, "<h1>lcqat: ", name, "</h1>"));
-    LQ_TRY(lq_file_printf(file, "<p>%zu stored runs. Tables as files: <a href=\"table.csv\">CSV</a>, "
-                          "<a href=\"table.md\">Markdown</a>, <a href=\"table.tex\">LaTeX</a>.</p>\n"
-                          "<h2>Results</h2>\n", r->n_records));
+    LQ_TRY(
+        lq_file_printf(file,
+                       "<p>%zu stored runs. Tables as files: <a href=\"table.csv\">CSV</a>, "
+                       "<a href=\"table.md\">Markdown</a>, <a href=\"table.tex\">LaTeX</a>.</p>\n"
+                       "<h2>Results</h2>\n",
+                       r->n_records));
     LQ_TRY(tables(r, file));
     LQ_TRY(lq_file_printf(file, "<h2>Figures</h2>\n"));
     LQ_TRY(figures(r, file));
     LQ_TRY(lq_file_printf(file, "<h2>Claims</h2>\n"));
     LQ_TRY(claims(r, file));
-    LQ_TRY(lq_file_printf(file, "<h2>Search</h2>\n<p>Settings were chosen on the validation data; the "
-                          "lowest perplexity wins, a diverged run loses. (<a href=\"search.csv\">CSV"
-                          "</a>)</p>\n"));
+    LQ_TRY(lq_file_printf(
+        file, "<h2>Search</h2>\n<p>Settings were chosen on the validation data; the "
+              "lowest perplexity wins, a diverged run loses. (<a href=\"search.csv\">CSV"
+              "</a>)</p>\n"));
     lq_report_search_table(r, &search);
     LQ_TRY(lq_table_html(&search, file));
     LQ_TRY(lq_file_printf(file, "<h2>Provenance</h2>\n"));

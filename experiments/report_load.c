@@ -148,8 +148,10 @@ lq_status lq_report_add(lq_report *r, const char *path)
     if (lq_path_exists(path) && !lq_path_is_dir(path))
         return add_published(r, path);
     if (!lq_path_is_dir(path))
-        return lq_fail(LQ_E_MISSING, "%s: neither a directory of results nor published.json; "
-                       "`lcqat sweep` makes results", path);
+        return lq_fail(LQ_E_MISSING,
+                       "%s: neither a directory of results nor published.json; "
+                       "`lcqat sweep` makes results",
+                       path);
     const char *runs = lq_arena_printf(r->arena, "%s/runs", path);
     lq_store *store;
     LQ_TRY(lq_store_open(lq_path_is_dir(runs) ? runs : path, &store));
@@ -223,7 +225,8 @@ static lq_status order_names(lq_report *r, const lq_points *wanted)
     for (size_t i = 0; r->spec && i < lq_spec_variants(r->spec); i++)
         LQ_TRY(add_name(&r->variants, lq_spec_variant(r->spec, i), r->arena));
     for (size_t i = 0; i < wanted->n; i++)
-        LQ_TRY(add_name(&r->models, lq_arena_printf(r->arena, "%s", wanted->at[i].model), r->arena));
+        LQ_TRY(
+            add_name(&r->models, lq_arena_printf(r->arena, "%s", wanted->at[i].model), r->arena));
     const size_t variants = r->variants.n, models = r->models.n;
     for (size_t i = 0; i < r->n_records; i++) {
         const lq_record *one = &r->record[i];
@@ -386,8 +389,8 @@ static lq_status label_cells(lq_report *r)
         lq_cell *c = &r->cell[i];
         bool twin = false;
         for (size_t j = 0; j < r->n_cells; j++)
-            twin = twin || (j != i && same_cell(&r->cell[j], c->eval, c->model, c->variant,
-                                                c->fraction));
+            twin = twin ||
+                   (j != i && same_cell(&r->cell[j], c->eval, c->model, c->variant, c->fraction));
         lq_digest digest = {.hex = ""};
         if (twin)
             LQ_TRY(lq_sha256_of(c->recipe, strlen(c->recipe), &digest));

@@ -11,8 +11,28 @@ static const char *const kind_name[] = {
 /* ---- the main table ---- */
 
 enum {
-    EVAL, MODEL, VARIANT, LABEL, KIND, BITS, TRUE_BITS, SHARE, TOKENS, PERPLEXITY, CI, SD, RATIO,
-    SEEDS, DIFF, DIFF_CI, OUTCOME, FINISHED, DIVERGED, STOPPED, RUNS, N_MAIN
+    EVAL,
+    MODEL,
+    VARIANT,
+    LABEL,
+    KIND,
+    BITS,
+    TRUE_BITS,
+    SHARE,
+    TOKENS,
+    PERPLEXITY,
+    CI,
+    SD,
+    RATIO,
+    SEEDS,
+    DIFF,
+    DIFF_CI,
+    OUTCOME,
+    FINISHED,
+    DIVERGED,
+    STOPPED,
+    RUNS,
+    N_MAIN
 };
 static const lq_column main_column[N_MAIN] = {
     [EVAL] = {NULL, "eval", 'l', false, false},
@@ -46,8 +66,8 @@ static const char *outcome_of(const lq_cell *c, lq_arena *arena)
         return "not run";
     for (size_t i = 0; i < 3; i++)
         if (c->count[i] > 0)
-            text = lq_arena_printf(arena, "%s%s%zu %s", text, *text ? ", " : "", c->count[i],
-                                   word[i]);
+            text =
+                lq_arena_printf(arena, "%s%s%zu %s", text, *text ? ", " : "", c->count[i], word[i]);
     return c->n < c->wanted ? lq_arena_printf(arena, "%s, %zu not run", text, c->wanted - c->n)
                             : text;
 }
@@ -79,19 +99,19 @@ static void fill_numbers(const lq_report *r, const lq_cell *c, lq_text_cell *row
     if (c->n > 0 && c->count[LQ_DIVERGED] == 0)
         none = "–"; /* stopped, or measured without perplexity */
     row[BITS] = number(a, isnan(c->bits) ? "–" : lq_arena_printf(a, "%.4g", c->bits), c->bits);
-    row[TRUE_BITS] = number(
-        a, isnan(c->bits_per_weight) ? "–" : lq_arena_printf(a, "%.3f", c->bits_per_weight),
-        c->bits_per_weight);
+    row[TRUE_BITS] =
+        number(a, isnan(c->bits_per_weight) ? "–" : lq_arena_printf(a, "%.3f", c->bits_per_weight),
+               c->bits_per_weight);
     row[SHARE] = number(a, lq_show_share(a, c->fraction), c->fraction);
     row[TOKENS] = number(a, c->kind == LQ_CELL_QAT ? lq_show_count(a, c->tokens) : "–", c->tokens);
-    row[PERPLEXITY] = number(
-        a, isnan(c->mean) ? none : lq_show_perplexity(a, c->mean, c->half), c->mean);
+    row[PERPLEXITY] =
+        number(a, isnan(c->mean) ? none : lq_show_perplexity(a, c->mean, c->half), c->mean);
     row[CI].raw = lq_show_exact(a, c->half);
     row[SD].raw = lq_show_exact(a, c->sd);
     row[RATIO] = number(a, isnan(c->ratio) ? "–" : lq_arena_printf(a, "%.3f", c->ratio), c->ratio);
     row[DIFF] = number(a, isnan(c->diff) ? "–" : signed_number(a, c->diff, c->diff_half), c->diff);
     row[DIFF_CI].raw = lq_show_exact(a, c->diff_half);
-    if (r->reference && c->kind == LQ_CELL_QAT && strcmp(c->variant, r->reference) == 0)
+    if (r->reference && c->n > 0 && c->kind == LQ_CELL_QAT && strcmp(c->variant, r->reference) == 0)
         row[DIFF].shown = "reference";
 }
 
@@ -142,7 +162,8 @@ static void flatten(const lq_json *node, const char *path, settings *out, lq_are
 {
     if (lq_json_type(node) == LQ_JSON_OBJECT) {
         for (const lq_json *m = lq_json_first(node); m; m = lq_json_next(m))
-            flatten(m, *path ? lq_arena_printf(arena, "%s.%s", path, lq_json_key(m)) : lq_json_key(m),
+            flatten(m,
+                    *path ? lq_arena_printf(arena, "%s.%s", path, lq_json_key(m)) : lq_json_key(m),
                     out, arena);
         return;
     }
@@ -171,7 +192,7 @@ typedef struct trial { /* one run of a search */
     const lq_record *run;
     settings all;
     const char *varied; /* "train.lr 0.001, method.lr_u 0.01" */
-    double score;       /* mean perplexity over the runs of these settings; infinite: one diverged */
+    double score; /* mean perplexity over the runs of these settings; infinite: one diverged */
     bool wins;
 } trial;
 
@@ -260,7 +281,18 @@ static void judge(trial *list, size_t n)
     }
 }
 
-enum { S_MODEL, S_LABEL, S_EVAL, S_SHARE, S_SEED, S_SETTINGS, S_PERPLEXITY, S_WINNER, S_RUN, N_SEARCH };
+enum {
+    S_MODEL,
+    S_LABEL,
+    S_EVAL,
+    S_SHARE,
+    S_SEED,
+    S_SETTINGS,
+    S_PERPLEXITY,
+    S_WINNER,
+    S_RUN,
+    N_SEARCH
+};
 static const lq_column search_column[N_SEARCH] = {
     [S_MODEL] = {"Model", "model", 'l', true, false},
     [S_LABEL] = {"Method", "variant", 'l', true, false},
@@ -283,10 +315,10 @@ static void fill_search(const lq_report *r, const trial *t, lq_text_cell *row)
     row[S_SHARE] = number(a, lq_show_share(a, run->fraction), run->fraction);
     row[S_SEED].raw = lq_arena_printf(a, "%zu", run->seed);
     row[S_SETTINGS].raw = t->varied;
-    row[S_PERPLEXITY] = number(a, isnan(run->perplexity)
-                                      ? "diverged"
-                                      : lq_show_perplexity(a, run->perplexity, (double)NAN),
-                               run->perplexity);
+    row[S_PERPLEXITY] = number(
+        a,
+        isnan(run->perplexity) ? "diverged" : lq_show_perplexity(a, run->perplexity, (double)NAN),
+        run->perplexity);
     row[S_WINNER] = (lq_text_cell){t->wins ? "winner" : "", t->wins ? "1" : "0"};
     row[S_RUN] = (lq_text_cell){lq_arena_printf(a, "%.8s", run->id), run->id};
 }
@@ -310,21 +342,16 @@ void lq_report_search_table(const lq_report *r, lq_table *out)
         list[i].varied = varied(&list[i], list, n, r->arena);
     judge(list, n);
     for (size_t i = 0; i < n; i++)
-        fill_search(r, &list[i],
-                    lq_table_row(out, i > 0 && !same_search(&list[i - 1], &list[i])));
+        fill_search(r, &list[i], lq_table_row(out, i > 0 && !same_search(&list[i - 1], &list[i])));
 }
 
 /* ---- the papers' numbers ---- */
 
 static const lq_column published_column[] = {
-    {"Model", "model", 'l', true, false},
-    {"Method", "method", 'l', true, false},
-    {"Bits", "bits", 'r', true, false},
-    {"Metric", "metric", 'l', true, false},
-    {"Value", "value", 'r', true, false},
-    {"Source", "source", 'l', true, false},
-    {"Place", "place", 'l', false, false},
-    {"Read", "second_hand", 'l', true, false},
+    {"Model", "model", 'l', true, false},  {"Method", "method", 'l', true, false},
+    {"Bits", "bits", 'r', true, false},    {"Metric", "metric", 'l', true, false},
+    {"Value", "value", 'r', true, false},  {"Source", "source", 'l', true, false},
+    {"Place", "place", 'l', false, false}, {"Read", "second_hand", 'l', true, false},
 };
 
 static lq_status fill_published(const lq_report *r, const lq_json *one, lq_text_cell *row)
@@ -344,8 +371,7 @@ static lq_status fill_published(const lq_report *r, const lq_json *one, lq_text_
         return lq_fail(LQ_E_OPTION, "%s: a value is no number", where);
     row[2] = number(r->arena, NULL, bits);
     row[4] = number(r->arena, NULL, value);
-    row[7] = (lq_text_cell){second_hand ? "second-hand" : "at the source",
-                            second_hand ? "1" : "0"};
+    row[7] = (lq_text_cell){second_hand ? "second-hand" : "at the source", second_hand ? "1" : "0"};
     return LQ_OK;
 }
 

@@ -63,13 +63,24 @@ lq_status lq_html_text(lq_file *file, const char *text)
 
 lq_status lq_tex_text(lq_file *file, const char *text)
 {
-    static const pair pairs[] = {
-        {"\\", "\\textbackslash{}"}, {" %", "\\,\\%"},        {"%", "\\%"},
-        {"&", "\\&"},                {"$", "\\$"},            {"#", "\\#"},
-        {"_", "\\_"},                {"{", "\\{"},            {"}", "\\}"},
-        {"~", "\\textasciitilde{}"}, {"^", "\\textasciicircum{}"}, {"±", "$\\pm$"},
-        {"−", "$-$"},                {"–", "--"},             {"×", "$\\times$"},
-        {"<", "$<$"},                {">", "$>$"},            {"\n", " "}};
+    static const pair pairs[] = {{"\\", "\\textbackslash{}"},
+                                 {" %", "\\,\\%"},
+                                 {"%", "\\%"},
+                                 {"&", "\\&"},
+                                 {"$", "\\$"},
+                                 {"#", "\\#"},
+                                 {"_", "\\_"},
+                                 {"{", "\\{"},
+                                 {"}", "\\}"},
+                                 {"~", "\\textasciitilde{}"},
+                                 {"^", "\\textasciicircum{}"},
+                                 {"±", "$\\pm$"},
+                                 {"−", "$-$"},
+                                 {"–", "--"},
+                                 {"×", "$\\times$"},
+                                 {"<", "$<$"},
+                                 {">", "$>$"},
+                                 {"\n", " "}};
     return put(file, text, pairs, COUNT(pairs));
 }
 
@@ -166,8 +177,8 @@ static lq_status html_ids(lq_file *file, const char *ids)
 {
     while (*ids) {
         const size_t n = strcspn(ids, " ");
-        LQ_TRY(lq_file_printf(file, "<a href=\"runs/%.*s.json\"><code>%.8s</code></a> ", (int)n, ids,
-                              ids));
+        LQ_TRY(lq_file_printf(file, "<a href=\"runs/%.*s.json\"><code>%.8s</code></a> ", (int)n,
+                              ids, ids));
         ids += n + strspn(ids + n, " ");
     }
     return LQ_OK;

@@ -119,8 +119,8 @@ static void the_runs_are_a_grid_with_the_winner_on_top(void **state)
 static void ties_divergence_and_missing_runs_decide_as_documented(void **state)
 {
     (void)state;
-    static const double perplexity[][2] = {
-        {4, 4}, {INFINITY, 9}, {9, INFINITY}, {INFINITY, INFINITY}, {4, NAN}, {NAN, 4}};
+    const double inf = (double)INFINITY, none = (double)NAN;
+    const double perplexity[][2] = {{4, 4}, {inf, 9}, {9, inf}, {inf, inf}, {4, none}, {none, 4}};
     static const size_t winning[] = {0, 1, 0, 0, SIZE_MAX, SIZE_MAX}; /* SIZE_MAX: not known yet */
     lq_spec *spec = spec_of(good);
     lq_points search, p;
