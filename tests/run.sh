@@ -93,7 +93,7 @@ for command; do
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
     if [ "$f" != 0 ]; then
         echo "--- $command: $f failed${why:+, $why}"
-        grep -vE '^(\[ RUN      \]|\[       OK \]|ok )| ok$' "$logs/$i" | tail -n 60
+        grep -vE '^(\[ RUN      \]|\[       OK \]|ok )| ok$' "$logs/$i" | tail -n 200
         echo "---"
     else
         printf '%-52s %4d passed %4d s\n' "${command#build/}" "$p" "$t"
