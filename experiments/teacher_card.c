@@ -72,7 +72,7 @@ static lq_status write_card(const lq_teacher *t, lq_file *f)
         lq_file_printf(f,
                        "# %s\n\nA small teacher for quantization experiments, trained by "
                        "`lcqat pretrain`. License: Apache-2.0, as the program; the training text "
-                       "is Debian's documentation, see `docs/formats.md`.\n\n",
+                       "stands below, techdocs is described in `docs/formats.md`.\n\n",
                        t->name));
     LQ_TRY(lq_file_printf(f,
                           "| | |\n|---|---|\n| architecture | %s, width %zu, feed-forward %zu, "

@@ -10,7 +10,12 @@ static bool reference;
 
 void lq_gemm_use_reference(int on) { reference = on != 0; }
 
-void lq_blas_threads(int n) { openblas_set_num_threads(n); }
+int lq_blas_threads(int n)
+{
+    const int old = openblas_get_num_threads();
+    openblas_set_num_threads(n);
+    return old;
+}
 
 const char *lq_blas_name(void) { return openblas_get_config(); }
 

@@ -9,7 +9,8 @@ const lq_weight *lq_qmodel_weight(const lq_qmodel *q, size_t theta)
     for (size_t i = 0; i < q->w.n_tensors; i++)
         if (q->w.tensor[i].layer == layer && q->w.tensor[i].id == id)
             return &q->w.tensor[i];
-    LQ_ASSERT(!"every layer has every linear");
+    const bool every_layer_has_every_linear = false;
+    LQ_ASSERT(every_layer_has_every_linear);
     return NULL;
 }
 

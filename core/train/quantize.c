@@ -13,7 +13,7 @@ typedef struct walk { /* through the blocks, with the stream of all calibration 
     const lq_calib_data *calib;
     lq_lane *lane;
     float *x;                 /* (n_sequences T, D) entering the block */
-    double *wide;             /* one chunk of inputs in double */
+    double *wide[LQ_N_SITES]; /* one chunk of each site's inputs in double */
     double *gram[LQ_N_SITES]; /* (in,in) of the block */
     size_t width[LQ_N_SITES];
 } walk;
@@ -31,41 +31,50 @@ static lq_status walk_new(walk *s, const lq_weights *w, const lq_calib_data *cal
 {
     const lq_config *c = &w->config;
     const size_t width[] = {c->D, c->H * c->dh, c->D, c->F};
-    size_t widest = 0;
     *s = (walk){.calib = calib};
     for (size_t i = 0; i < LQ_N_SITES; i++) {
         s->width[i] = width[i];
-        widest = width[i] > widest ? width[i] : widest;
         LQ_TRY(lq_arena_new(arena, &s->gram[i], width[i] * width[i]));
+        LQ_TRY(lq_arena_new(arena, &s->wide[i], SEQUENCES_AT_ONCE * calib->T * width[i]));
     }
     LQ_TRY(lq_arena_new(arena, &s->x, calib->n_sequences * calib->T * c->D));
-    LQ_TRY(lq_arena_new(arena, &s->wide, SEQUENCES_AT_ONCE * calib->T * widest));
     LQ_TRY(lq_lane_new(c, SEQUENCES_AT_ONCE, calib->T, false, arena, &s->lane));
     lq_embed(w, calib->token, calib->n_sequences * calib->T, s->x);
     return LQ_OK;
 }
 
-/* One pass of all sequences through block l of w. With grams, the inputs of its linears are summed up in
- * double, E[x' x] over all tokens; with move, the stream goes on to the next block. */
+/* Adds x' x / total of a chunk of `rows` inputs to each site's Gram matrix, in double. */
+static void add_grams(walk *s, size_t l, size_t rows, size_t total)
+{
+    static const lq_layer_tensor reader[] = {LQ_Q, LQ_O, LQ_GATE, LQ_DOWN};
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < LQ_N_SITES; i++) {
+        const size_t n = s->width[i];
+        const float *in = lq_linear_input(s->lane, l, reader[i]);
+        for (size_t j = 0; j < rows * n; j++)
+            s->wide[i][j] = (double)in[j];
+        lq_gemm_tn_f64(n, n, rows, 1.0 / (double)total, s->wide[i], n, s->wide[i], n, 1, s->gram[i],
+                       n);
+    }
+}
+
+/* One pass of all sequences through block l of w. With grams, the inputs of its linears are summed up,
+ * E[x' x] over all tokens; with move, the stream goes on to the next block. Products stay on one thread:
+ * the result shall not depend on how many there are. */
 static void pass_block(walk *s, const lq_weights *w, size_t l, bool grams, bool move)
 {
     const size_t T = s->calib->T, D = w->config.D, total = s->calib->n_sequences;
-    static const lq_layer_tensor reader[] = {LQ_Q, LQ_O, LQ_GATE, LQ_DOWN};
+    const int threads = lq_blas_threads(1);
     for (size_t i = 0; grams && i < LQ_N_SITES; i++)
         memset(s->gram[i], 0, s->width[i] * s->width[i] * sizeof(double));
     for (size_t at = 0; at < total; at += SEQUENCES_AT_ONCE) {
         const size_t B = total - at < SEQUENCES_AT_ONCE ? total - at : SEQUENCES_AT_ONCE;
         float *x = s->x + at * T * D;
         lq_block_forward(w, s->lane, l, x, B, move ? x : s->lane->x_final);
-        for (size_t i = 0; grams && i < LQ_N_SITES; i++) {
-            const size_t n = s->width[i];
-            const float *in = lq_linear_input(s->lane, l, reader[i]);
-            for (size_t j = 0; j < B * T * n; j++)
-                s->wide[j] = (double)in[j];
-            lq_gemm_tn_f64(n, n, B * T, 1.0 / (double)(total * T), s->wide, n, s->wide, n, 1,
-                           s->gram[i], n);
-        }
+        if (grams)
+            add_grams(s, l, B * T, total * T);
     }
+    lq_blas_threads(threads);
 }
 
 /* Theta of the seven linears of a block, side by side on threads. */

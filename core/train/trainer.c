@@ -3,6 +3,7 @@
 #include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/math/kernels.h"
 #include "core/train/checkpoint.h"
 
 #include <math.h>
@@ -132,6 +133,15 @@ static void run_lane(trainer *t, size_t index)
     }
 }
 
+static void add_gradients(lq_weights *sum, const lq_weights *more)
+{
+    enum { CHUNK = 65536 };
+#pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < sum->n; at += CHUNK)
+        lq_kernels()->add(sum->flat + at, more->flat + at,
+                          sum->n - at < CHUNK ? sum->n - at : CHUNK);
+}
+
 static double gradients(trainer *t, size_t step)
 {
     const lq_train_config *c = t->c;
@@ -145,8 +155,7 @@ static double gradients(trainer *t, size_t step)
     for (size_t i = 0; i < c->lanes; i++) {
         nats += t->lane[i].nats;
         if (i > 0)
-            for (size_t j = 0; j < t->lane[0].grad.n; j++)
-                t->lane[0].grad.flat[j] += t->lane[i].grad.flat[j];
+            add_gradients(&t->lane[0].grad, &t->lane[i].grad);
     }
     return nats / (double)(c->batch * c->T);
 }
