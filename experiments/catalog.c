@@ -69,8 +69,9 @@ static void print_entry(const lq_json *e)
         text[i] = lq_json_string(lq_json_get(e, key[i]));
         text[i] = text[i] == NULL ? "?" : text[i];
     }
-    printf("%-12s %-8s %-11s %s\n%22s licence: %s\n", text[0],
-           lq_catalog_here(e) ? "here" : "absent", text[1], text[3], "", text[2]);
+    const double bytes = lq_json_number(lq_json_get(e, "bytes"));
+    printf("%-12s %-8s %-11s %6.1f MB  %s\n%33s licence: %s\n", text[0],
+           lq_catalog_here(e) ? "here" : "absent", text[1], bytes * 1e-6, text[3], "", text[2]);
 }
 
 lq_status lq_catalog_print(const char *list, bool json)

@@ -97,14 +97,16 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     const char *path = lq_args_text(args, "file", NULL);
     char *text;
     size_t bytes;
-    lq_model model;
-    LQ_TRY(lq_model_peek(lq_args_at(args, 0), arena, &model));
+    const char *dir; /* only its tokenizer.json is read */
+    lq_tokenizer *tok;
+    LQ_TRY(lq_model_dir(lq_args_at(args, 0), arena, &dir));
+    LQ_TRY(lq_tokenizer_read(lq_arena_printf(arena, "%s/tokenizer.json", dir), &tok));
     lq_status status =
         path != NULL ? lq_file_read(path, arena, &text, &bytes) : read_stdin(arena, &text, &bytes);
     if (status == LQ_OK)
-        status = lq_args_flag(args, "decode") ? decode(model.tok, text, bytes, arena)
-                                              : encode(args, model.tok, text, bytes, arena);
-    lq_model_close(&model);
+        status = lq_args_flag(args, "decode") ? decode(tok, text, bytes, arena)
+                                              : encode(args, tok, text, bytes, arena);
+    lq_tokenizer_free(tok);
     return status;
 }
 
