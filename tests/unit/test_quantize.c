@@ -86,7 +86,7 @@ static void calibrated_grams_equal_plain_sums(void **state)
     bed_new(&b);
     temporary(dir, sizeof dir);
     snprintf(path, sizeof path, "%s/h.safetensors", dir);
-    check_ok(lq_calibrate_to_file(&b.full, &b.calib, path));
+    check_ok(lq_calibrate_to_file(&b.full, &b.calib, NULL, path));
     check_ok(lq_safetensors_open(path, &b.arena, &file));
     assert_int_equal(file.n_tensors, 14);
     assert_string_equal(lq_safetensors_metadata(&file, "tokens"), "304");
