@@ -147,17 +147,24 @@ static lq_status lane_new(const tuner *t, lane *l, lq_arena *arena)
     return LQ_OK;
 }
 
+/* Of n sequences, the first so many train; the others are held out. */
+static size_t n_training(const lq_blockwise_config *c, size_t n)
+{
+    const size_t held = (size_t)(c->validation * (double)n);
+    return held == 0 ? n - 1 : held >= n ? 1 : n - held;
+}
+
 static lq_status prepare(tuner *t, lq_arena *arena)
 {
     const lq_blockwise_config *c = t->c;
     LQ_ASSERT(c->batch > 0 && c->micro > 0 && c->lanes > 0);
-    const size_t n = t->data->n_sequences, held = (size_t)(c->validation * (double)n);
+    const size_t n = t->data->n_sequences;
     if (n < 2)
         return lq_fail(LQ_E_SHAPE,
                        "blockwise: %zu sequences; one to train and one to validate are "
                        "the least",
                        n);
-    t->n_train = held == 0 ? n - 1 : held >= n ? 1 : n - held;
+    t->n_train = n_training(c, n);
     t->view = t->q->w;
     t->view.config.L = 1;
     t->view.layer = t->q->w.layer + t->layer;
@@ -342,7 +349,9 @@ static lq_status tune(tuner *t, const lq_rng *rng, const lq_blockwise_progress *
 
 size_t lq_blockwise_steps(const lq_blockwise_config *c, size_t n_sequences)
 {
-    return c->epochs * ((n_sequences + c->batch - 1) / c->batch);
+    if (n_sequences < 2)
+        return 0;
+    return c->epochs * ((n_training(c, n_sequences) + c->batch - 1) / c->batch);
 }
 
 lq_status lq_blockwise_tune(lq_qmodel *q, size_t layer, const lq_blockwise_data *data,

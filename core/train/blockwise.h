@@ -20,7 +20,7 @@ typedef enum lq_blockwise_feed { LQ_FEED_FULL, LQ_FEED_QUANT } lq_blockwise_feed
 
 typedef struct lq_blockwise_config {
     size_t epochs; /* at most; 0: no fine-tuning at all */
-    lq_blockwise_feed feed;
+    int feed;      /* lq_blockwise_feed */
     const char
         *slots; /* "scales": continuous slots that are smaller than the weight; "all" continuous
                           slots; or names, "su,sv,affine" */
