@@ -395,14 +395,17 @@ static void threads_do_not_change_a_bit(void **state)
     bed b[2];
     lq_blockwise_result r[2];
     const int threads = omp_get_max_threads();
+    lq_blockwise_config c = usual;
+    c.epochs = 2;
     for (int i = 0; i < 2; i++) {
         bed_new(&b[i], "lcqat");
         omp_set_num_threads(i + 1);
-        check_ok(tune(&b[i], &usual, &r[i]));
+        check_ok(tune(&b[i], &c, &r[i]));
         omp_set_num_threads(threads);
     }
     assert_memory_equal(b[0].q.w.flat, b[1].q.w.flat, b[0].q.w.n * sizeof(float));
     assert_memory_equal(&r[0], &r[1], sizeof r[0]);
+    assert_true(r[0].best_epoch > 0);
     lq_arena_close(&b[0].arena);
     lq_arena_close(&b[1].arena);
 }
