@@ -63,7 +63,7 @@ static lq_status must_be_true(const lq_json *object, const char *where, const ch
 static lq_status check_variant(const lq_json *json, const char *where)
 {
     const char *type, *projection;
-    LQ_TRY(lq_json_text(json, where, "model_type", "", &type));
+    LQ_TRY(lq_json_text(json, where, "model_type", "qwen3", &type));
     LQ_TRY(lq_json_text(json, where, "proj_type", "hadamard_identical", &projection));
     if (strncmp(type, "qwen3", 5) != 0)
         return lq_fail(LQ_E_OPTION, "%s: model_type '%s': LC-QAT checkpoints are Qwen3's", where,

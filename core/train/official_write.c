@@ -34,8 +34,8 @@ lq_status lq_official_theta_of(const lq_theta *th, const char *name, lq_official
     if (out->u == NULL || out->su == NULL || out->sv == NULL || out->affine == NULL)
         return lq_fail(LQ_E_OPTION,
                        "%s: the unisvq layout holds codes, SU, SV, one scale and one offset a "
-                       "matrix; this model has other parameters",
-                       name);
+                       "matrix; %s has other parameters",
+                       name, th->method->name);
     if (th->out % LQ_OFFICIAL_BLOCK != 0 || th->in % LQ_OFFICIAL_BLOCK != 0)
         return lq_fail(LQ_E_OPTION,
                        "%s is (%zu,%zu): the unisvq layout transforms blocks of %d, both sides "
@@ -99,10 +99,9 @@ lq_status lq_official_check(const lq_qmodel *q)
 static lq_status check(const lq_qmodel *q)
 {
     const lq_config *c = &q->w.config;
-    if (q->method == NULL || strcmp(q->method->name, "lcqat") != 0)
-        return lq_fail(LQ_E_OPTION, "the unisvq layout holds lcqat models; this one is %s%s",
-                       q->method == NULL ? "not quantized" : "packed by ",
-                       q->method == NULL ? "" : q->method->name);
+    if (q->method == NULL)
+        return lq_fail(LQ_E_OPTION,
+                       "the unisvq layout holds lcqat models; this one is not quantized");
     const double bits = ((const lq_common_opts *)q->opts)->bits;
     if (c->arch != LQ_ARCH_QWEN3)
         return lq_fail(LQ_E_OPTION,

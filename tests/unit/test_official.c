@@ -460,7 +460,7 @@ static void what_the_layout_cannot_hold_is_refused(void **state)
         lq_arch arch;
         bool tied;
         size_t F;
-    } list[] = {{"gptq", NULL, "packed by gptq", LQ_ARCH_QWEN3, true, F},
+    } list[] = {{"gptq", NULL, "gptq has other parameters", LQ_ARCH_QWEN3, true, F},
                 {"lcqat", "bits=3", "not 3 bits", LQ_ARCH_QWEN3, true, F},
                 {"lcqat", "hadamard_cap=64", "hadamard_cap=128", LQ_ARCH_QWEN3, true, F},
                 {"lcqat", NULL, "a head of its own", LQ_ARCH_QWEN3, false, F},
