@@ -42,7 +42,7 @@ static lq_status check_search(golden *g, const char *name, const float *v, size_
     float *value = golden_floats(g, n * D), *found = golden_floats(g, n);
     uint16_t *code;
     LQ_TRY(lq_arena_new(g->arena, &code, n));
-    rounder.round(rounder.context, v, n, D, value, code);
+    lq_round_vectors(&rounder, v, n, D, value, code);
     for (size_t i = 0; i < n; i++)
         found[i] = (float)code[i];
     return golden_check_where(g, name, found, n, mask);
