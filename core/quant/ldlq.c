@@ -115,15 +115,15 @@ typedef struct job {
     const float *W;  /* (n,m) */
     float *What, *E; /* (n,m), E = W - What */
     uint16_t *code;  /* (codes of a row,m) */
-    float *M;        /* (n,n) feedback of the pass under way: of LDLQ or of a sweep */
-    float *weight;   /* (n,d) the d x d blocks that weigh a rounding error in the loss */
     float *target;   /* (PANEL,m) */
     double *loss;    /* (strips) what the pass adds to tr(E H E') */
 } job;
 
 typedef struct pass {
     size_t d;
-    bool refine; /* a sweep: errors are measured from the What of before */
+    bool refine;         /* a sweep: errors are measured from the What of before */
+    const float *M;      /* (n,n) feedback: L, or S of the sweeps */
+    const float *weight; /* (n,d) the d x d blocks that weigh a rounding error in the loss */
 } pass;
 
 /* One block of d columns of a strip, component by component, STRIP apart. */
@@ -208,11 +208,11 @@ static bool round_strip(const job *j, const pass *how, size_t a, size_t p, size_
                    rows * sizeof *s.code);
         const bool here = write_back(j, how, at, row, rows, t, &s);
         if (here || !how->refine)
-            add_loss(how, j->weight + at * d, rows, &s, sum);
+            add_loss(how, how->weight + at * d, rows, &s, sum);
         if (!here)
             continue;
         moved = true;
-        kernels->feed(tile, rows, STRIP, left, s.delta, STRIP, d, j->M + at * j->n + a, j->n);
+        kernels->feed(tile, rows, STRIP, left, s.delta, STRIP, d, how->M + at * j->n + a, j->n);
     }
     for (size_t i = 0; i < rows; i++)
         *loss += (double)sum[i];
@@ -244,8 +244,8 @@ static bool run_pass(const job *j, const pass *how, double *loss)
         const size_t a = (end - 1) / PANEL * PANEL, p = end - a, from = how->refine ? 0 : end;
         memcpy(j->target, (how->refine ? j->What : j->W) + a * m, p * m * sizeof *j->target);
         if (from < n)
-            lq_gemm_tn(p, m, n - from, 1, j->M + from * n + a, n, j->E + from * m, m, 1, j->target,
-                       m);
+            lq_gemm_tn(p, m, n - from, 1, how->M + from * n + a, n, j->E + from * m, m, 1,
+                       j->target, m);
         if (round_panel(j, how, a, p))
             moved = true;
         end = a;
@@ -262,17 +262,17 @@ static void narrow(float *to, const double *from, size_t count)
         to[i] = (float)from[i];
 }
 
-/* M (n,n): block column k of H times the inverse of its diagonal block; the weights are those blocks. */
-static lq_status sweep_feedback(const job *j, const double *H, size_t d, lq_arena *scratch)
+/* S (n,n): block column k of H times the inverse of its diagonal block; D_sweep are those blocks. */
+static lq_status plan_sweeps(const double *H, size_t d, float *S, float *blocks, size_t n,
+                             lq_arena *scratch)
 {
-    const size_t n = j->n;
     lq_mark mark = lq_arena_mark(scratch);
     double *inverse = lq_arena_f64(scratch, n * d);
     lq_status status = LQ_OK;
     for (size_t k = 0; k < n && status == LQ_OK; k += d) {
         for (size_t a = 0; a < d; a++)
             memcpy(inverse + (k + a) * d, H + (k + a) * n + k, d * sizeof *inverse);
-        narrow(j->weight + k * d, inverse + k * d, d * d);
+        narrow(blocks + k * d, inverse + k * d, d * d);
         status = lq_spd_inverse(inverse + k * d, d);
     }
     for (size_t i = 0; i < n && status == LQ_OK; i++)
@@ -281,36 +281,62 @@ static lq_status sweep_feedback(const job *j, const double *H, size_t d, lq_aren
                 double sum = 0;
                 for (size_t a = 0; a < d; a++)
                     sum += H[i * n + k + a] * inverse[(k + a) * d + b];
-                j->M[i * n + k + b] = i / d == k / d ? (float)(i == k + b) : (float)sum;
+                S[i * n + k + b] = i / d == k / d ? (float)(i == k + b) : (float)sum;
             }
     lq_arena_release(scratch, mark);
     return status;
 }
 
 /* LDLQ's own factor, in float: errors of 1e-7 in a target move a code only at a near tie. */
-static lq_status ldlq_feedback(const job *j, const double *H, size_t d, lq_arena *scratch)
+static lq_status plan_ldlq(const double *H, size_t d, float *L, float *D, size_t n,
+                           lq_arena *scratch)
 {
-    const size_t n = j->n;
     lq_mark mark = lq_arena_mark(scratch);
-    double *L = lq_arena_f64(scratch, n * n), *D = lq_arena_f64(scratch, n * d);
-    lq_status status = lq_block_ldl(H, n, d, L, D);
+    double *wide_L = lq_arena_f64(scratch, n * n), *wide_D = lq_arena_f64(scratch, n * d);
+    lq_status status = lq_block_ldl(H, n, d, wide_L, wide_D);
     if (status == LQ_OK) {
-        narrow(j->M, L, n * n);
-        narrow(j->weight, D, n * d);
+        narrow(L, wide_L, n * n);
+        narrow(D, wide_D, n * d);
     }
     lq_arena_release(scratch, mark);
     return status;
 }
 
-/* tr(W H W'): products in float, a panel's sum in double. Uses M and target. */
-static double whole_loss(const job *j, const double *H)
+lq_status lq_ldlq_plan_new(const double *H, size_t n, const lq_ldlq_opts *how, lq_arena *arena,
+                           lq_ldlq_plan *out)
+{
+    const double started = lq_clock_wall_s();
+    *out = (lq_ldlq_plan){.n = n, .block = how->block};
+    out->sweep_block = how->sweeps > 0 ? how->sweep_block : how->block;
+    LQ_TRY(check_block(n, out->block));
+    LQ_TRY(check_block(n, out->sweep_block));
+    if (H == NULL)
+        return LQ_OK;
+    float *h = lq_arena_f32(arena, n * n), *L = lq_arena_f32(arena, n * n);
+    float *D = lq_arena_f32(arena, n * out->block);
+    narrow(h, H, n * n);
+    LQ_TRY(plan_ldlq(H, out->block, L, D, n, arena));
+    if (how->sweeps > 0) {
+        float *S = lq_arena_f32(arena, n * n), *blocks = lq_arena_f32(arena, n * out->sweep_block);
+        LQ_TRY(plan_sweeps(H, out->sweep_block, S, blocks, n, arena));
+        out->S = S;
+        out->D_sweep = blocks;
+    }
+    out->H = h;
+    out->L = L;
+    out->D = D;
+    out->seconds = lq_clock_wall_s() - started;
+    return LQ_OK;
+}
+
+/* tr(W H W'): products in float, their sum in double. Uses target. */
+static double whole_loss(const job *j, const float *H)
 {
     const size_t n = j->n, m = j->m;
     double total = 0;
-    narrow(j->M, H, n * n);
     for (size_t a = 0; a < n; a += PANEL) {
         const size_t p = n - a < PANEL ? n - a : PANEL;
-        lq_gemm_tn(p, m, n, 1, j->M + a, n, j->W, m, 0, j->target, m);
+        lq_gemm_tn(p, m, n, 1, H + a, n, j->W, m, 0, j->target, m);
         for (size_t k = 0; k < p; k++) {
             double sum = 0;
             for (size_t i = 0; i < m; i++)
@@ -334,19 +360,18 @@ static void keep(const job *j, const kept *best)
 }
 
 /* `error` is tr(E H E') so far, and `whole` what it is relative to. */
-static lq_status refine(job *j, const double *H, const lq_ldlq_opts *how, double error,
+static lq_status refine(job *j, const lq_ldlq_plan *plan, const lq_ldlq_opts *how, double error,
                         double whole, lq_ldlq_result *result, lq_arena *scratch)
 {
-    kept best = {.n_code = j->m * (j->n / how->sweep_block) *
-                           lq_rounder_codes(j->rounder, how->sweep_block)};
+    const pass sweep = {
+        .d = plan->sweep_block, .refine = true, .M = plan->S, .weight = plan->D_sweep};
+    kept best = {.n_code = j->m * (j->n / sweep.d) * lq_rounder_codes(j->rounder, sweep.d)};
     double least = error, change;
+    bool moved = true;
     if (how->guard) {
         best.What = lq_arena_f32(scratch, j->m * j->n);
         LQ_TRY(lq_arena_new(scratch, &best.code, best.n_code));
     }
-    LQ_TRY(sweep_feedback(j, H, how->sweep_block, scratch));
-    const pass sweep = {.d = how->sweep_block, .refine = true};
-    bool moved = true;
     while (moved && result->sweeps < how->sweeps) {
         if (how->guard && result->best_sweep == result->sweeps)
             keep(j, &best);
@@ -359,30 +384,27 @@ static lq_status refine(job *j, const double *H, const lq_ldlq_opts *how, double
         }
     }
     result->proxy = least / whole;
-    if (how->guard && result->best_sweep < result->sweeps && best.What != NULL) {
+    if (how->guard && result->best_sweep < result->sweeps) {
         memcpy(j->What, best.What, j->m * j->n * sizeof *best.What);
         memcpy(j->code, best.code, best.n_code * sizeof *best.code);
     }
     return LQ_OK;
 }
 
-static lq_status round_under_h(job *j, const double *H, const lq_ldlq_opts *how,
+static lq_status round_planned(job *j, const lq_ldlq_plan *plan, const lq_ldlq_opts *how,
                                lq_ldlq_result *result, lq_arena *scratch)
 {
-    const double started = lq_clock_wall_s();
+    const double started = lq_clock_wall_s(), whole = whole_loss(j, plan->H);
+    const pass first = {.d = plan->block, .M = plan->L, .weight = plan->D};
     double error;
-    const double whole = whole_loss(j, H);
-    LQ_TRY(ldlq_feedback(j, H, how->block, scratch));
-    const double factored = lq_clock_wall_s();
-    run_pass(j, &(pass){.d = how->block}, &error);
+    run_pass(j, &first, &error);
     const double rounded = lq_clock_wall_s();
-    result->ldl_s = factored - started;
-    result->ldlq_s = rounded - factored;
+    result->ldlq_s = rounded - started;
     result->first = whole > 0 ? error / whole : error > 0 ? (double)INFINITY : 0;
     result->proxy = result->first;
     if (how->sweeps == 0 || !(whole > 0)) /* a zero matrix stays as LDLQ left it */
         return LQ_OK;
-    LQ_TRY(refine(j, H, how, error, whole, result, scratch));
+    LQ_TRY(refine(j, plan, how, error, whole, result, scratch));
     result->sweeps_s = lq_clock_wall_s() - rounded;
     return LQ_OK;
 }
@@ -401,23 +423,20 @@ static lq_status round_under_h(job *j, const double *H, const lq_ldlq_opts *how,
 TURN(turn_f32, float)
 TURN(turn_u16, uint16_t)
 
-static lq_status ldlq_with_gram(const float *W, const double *H, size_t m, size_t n,
+static lq_status turn_and_round(const lq_ldlq_plan *plan, const float *W, size_t m,
                                 const lq_rounder *rounder, const lq_ldlq_opts *how, float *What,
                                 uint16_t *code, lq_ldlq_result *result, lq_arena *scratch)
 {
-    const size_t widest = how->block > how->sweep_block ? how->block : how->sweep_block;
-    const size_t row_codes = n / how->block * lq_rounder_codes(rounder, how->block);
+    const size_t n = plan->n, row_codes = n / plan->block * lq_rounder_codes(rounder, plan->block);
     float *turned = lq_arena_f32(scratch, m * n);
     job j = {.m = m, .n = n, .strips = (m + STRIP - 1) / STRIP, .rounder = rounder, .W = turned};
     turn_f32(turned, W, m, n);
     j.What = lq_arena_f32(scratch, m * n);
     j.E = lq_arena_f32(scratch, m * n);
-    j.M = lq_arena_f32(scratch, n * n);
-    j.weight = lq_arena_f32(scratch, n * widest);
     j.target = lq_arena_f32(scratch, m * PANEL);
     j.loss = lq_arena_f64(scratch, j.strips);
     LQ_TRY(lq_arena_new(scratch, &j.code, m * row_codes));
-    LQ_TRY(round_under_h(&j, H, how, result, scratch));
+    LQ_TRY(round_planned(&j, plan, how, result, scratch));
     turn_f32(What, j.What, n, m);
     turn_u16(code, j.code, row_codes, m);
     return LQ_OK;
@@ -432,26 +451,38 @@ static void round_plainly(const float *W, size_t m, size_t n, const lq_rounder *
         lq_round_vectors(rounder, W + i * n, row, d, What + i * n, code + i * codes);
 }
 
-lq_status lq_ldlq(const float *W, const double *H, size_t m, size_t n, const lq_rounder *rounder,
-                  const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
-                  lq_arena *scratch)
+lq_status lq_ldlq_run(const lq_ldlq_plan *plan, const float *W, size_t m, const lq_rounder *rounder,
+                      const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
+                      lq_arena *scratch)
 {
-    const size_t used[] = {how->block, how->sweeps > 0 ? how->sweep_block : how->block};
-    for (size_t i = 0; i < 2; i++) {
-        LQ_TRY(check_block(n, used[i]));
+    const size_t used[] = {plan->block, plan->sweep_block};
+    LQ_ASSERT(how->sweeps == 0 || plan->H == NULL || plan->S != NULL);
+    for (size_t i = 0; i < 2; i++)
         if (rounder->vector != 0 && rounder->vector != used[i])
             return lq_fail(LQ_E_SHAPE, "the codebook has words of %zu weights, the blocks have %zu",
                            rounder->vector, used[i]);
-    }
-    *result = (lq_ldlq_result){0};
-    if (H == NULL) {
-        round_plainly(W, m, n, rounder, how->block, What, code);
-        result->first = lq_proxy_error(W, What, NULL, m, n, scratch);
+    *result = (lq_ldlq_result){.ldl_s = plan->seconds};
+    if (plan->H == NULL) {
+        round_plainly(W, m, plan->n, rounder, plan->block, What, code);
+        result->first = lq_proxy_error(W, What, NULL, m, plan->n, scratch);
         result->proxy = result->first;
         return LQ_OK;
     }
     lq_mark mark = lq_arena_mark(scratch);
-    lq_status status = ldlq_with_gram(W, H, m, n, rounder, how, What, code, result, scratch);
+    lq_status status = turn_and_round(plan, W, m, rounder, how, What, code, result, scratch);
+    lq_arena_release(scratch, mark);
+    return status;
+}
+
+lq_status lq_ldlq(const float *W, const double *H, size_t m, size_t n, const lq_rounder *rounder,
+                  const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
+                  lq_arena *scratch)
+{
+    lq_mark mark = lq_arena_mark(scratch);
+    lq_ldlq_plan plan;
+    lq_status status = lq_ldlq_plan_new(H, n, how, scratch, &plan);
+    if (status == LQ_OK)
+        status = lq_ldlq_run(&plan, W, m, rounder, how, What, code, result, scratch);
     lq_arena_release(scratch, mark);
     return status;
 }

@@ -43,6 +43,22 @@ lq_status lq_ldlq(const float *W, const double *H, size_t m, size_t n, const lq_
                   const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
                   lq_arena *scratch);
 
+/* The same in two parts, for many weights under one H: what depends on H alone, in float, lives in the
+ * arena; `how` of a run may differ from the plan's in sweeps (not more than 0 when planned with 0) and
+ * guard. */
+typedef struct lq_ldlq_plan {
+    size_t n, block, sweep_block;
+    const float *H;           /* (n,n); NULL: the identity */
+    const float *L, *D;       /* (n,n), (n,block): the block LDL */
+    const float *S, *D_sweep; /* (n,n) S_jk = H_jk H_kk^-1, (n,sweep_block) the blocks H_kk */
+    double seconds;
+} lq_ldlq_plan;
+lq_status lq_ldlq_plan_new(const double *H, size_t n, const lq_ldlq_opts *how, lq_arena *arena,
+                           lq_ldlq_plan *out);
+lq_status lq_ldlq_run(const lq_ldlq_plan *plan, const float *W, size_t m, const lq_rounder *rounder,
+                      const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
+                      lq_arena *scratch);
+
 /* tr(X H X') of X (m,n), in double; H NULL: the identity. */
 double lq_quadratic_trace(const float *X, const double *H, size_t m, size_t n, lq_arena *scratch);
 /* tr((W-What) H (W-What)') / tr(W H W'); 0 when both vanish, infinite when only the latter does. */

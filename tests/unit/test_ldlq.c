@@ -1,7 +1,7 @@
 /* Block LDL, LDLQ and its sweeps against the plain definition in double, and by their identities. */
 #include "core/base/rng.h"
-#include "core/quant/hadamard.h"
 #include "core/quant/ldlq.h"
+#include "core/quant/rotation.h"
 
 #include <math.h>
 #include <omp.h>
@@ -219,7 +219,9 @@ static void fill_outlier_gram(size_t n, uint64_t seed)
         H[(seed * 4 + i * 60) % n * (n + 1)] = 400 / mean;
     for (size_t i = 0; i < n; i++)
         sign[i] = lq_rng_sign(&rng);
-    lq_incoherent_gram(H, n, sign, n);
+    lq_rotation whole;
+    assert_int_equal(lq_rotation_new(LQ_ROTATION_FULL, n, 0, &arena, &whole), LQ_OK);
+    lq_rotate_gram(H, n, sign, &whole, &arena);
 }
 
 static void guard_keeps_the_best_sweep(void **state)
