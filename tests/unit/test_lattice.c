@@ -188,7 +188,7 @@ static void measured_mse_is_theory(void **state)
 {
     (void)state;
     static const size_t all_levels[] = {3, 4, 8, 16};
-    const size_t m = 128, n = 256;
+    const size_t m = 256, n = 512;
     const float *w = normal(m * n, 11);
     float *ones = normal(n, 0);
     for (size_t i = 0; i < n; i++)
@@ -196,6 +196,8 @@ static void measured_mse_is_theory(void **state)
     for (size_t l = 0; l < 4; l++)
         for (size_t d = 1; d <= 8; d *= 2)
             for (int kind = LQ_LATTICE_IDENTITY; kind <= LQ_LATTICE_LEARNED; kind++) {
+                if (kind == LQ_LATTICE_LEARNED && d == 8 && all_levels[l] > 4)
+                    continue; /* takes seconds */
                 lq_mark mark = lq_arena_mark(&arena);
                 float G[LQ_LATTICE_NUMBERS];
                 lq_rng rng = lq_rng_seed(d);
@@ -211,8 +213,8 @@ static void measured_mse_is_theory(void **state)
                     lq_lcqat_round_matrix(&how, w, NULL, m, n, ones, ones, &arena, &out, &arena));
                 const double want =
                     lq_lattice_normal_mse(all_levels[l], lq_lattice_best_scale(all_levels[l]));
-                /* three levels have a word in the middle, and long learned words of them gain 2.5 % */
-                const double below = kind == LQ_LATTICE_LEARNED && all_levels[l] == 3 ? 0.04 : 0.02;
+                /* 72 numbers fitted to 16384 vectors suit these vectors better than others */
+                const double below = kind == LQ_LATTICE_LEARNED && d == 8 ? 0.03 : 0.02;
                 if (!(out.ldlq.proxy <= 1.02 * want && out.ldlq.proxy >= (1 - below) * want))
                     fail_msg("%zu levels, d %zu, kind %d: %g, theory %g", all_levels[l], d, kind,
                              out.ldlq.proxy, want);
