@@ -130,23 +130,37 @@ static lq_lcqat_rounding rounding_of(const lq_lcqat_opts *o, size_t in, const fl
                  .guard = o->guard}};
 }
 
-static void draw_signs(const lq_rng *rng, const char *name, float *sign, size_t n)
+static bool is_zero(const float *x, size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        if (x[j] != 0)
+            return false;
+    return true;
+}
+
+/* Random signs, unless the slot holds some to begin from. */
+static void draw_signs(const lq_lcqat_opts *o, const lq_rng *rng, const char *name, float *sign,
+                       size_t n)
 {
     lq_rng stream = lq_rng_split(rng, name, 0);
+    const bool given = !is_zero(sign, n);
     for (size_t i = 0; i < n; i++)
-        sign[i] = lq_rng_sign(&stream);
+        sign[i] = given ? copysignf(1, sign[i]) : o->signs ? lq_rng_sign(&stream) : 1;
 }
 
 /* G (d,d) in the buffer, or NULL where the identity is meant. */
-static const float *draw_lattice(const lq_lcqat_opts *o, const lq_rng *rng,
-                                 float G[LQ_LATTICE_NUMBERS])
+static const float *draw_lattice(const lq_theta *th, const lq_rng *rng, float G[LQ_LATTICE_NUMBERS])
 {
+    const lq_lcqat_opts *o = th->opts;
     const bool learned = o->lattice == LQ_LATTICE_LEARNED;
     if (o->lattice == LQ_LATTICE_IDENTITY || (learned && o->lattice_start == 0))
         return NULL;
     const lq_rng shared = lq_rng_seed(o->lattice_seed);
     lq_rng stream = lq_rng_split(o->lattice_shared ? &shared : rng, "lattice", o->vector);
-    lq_random_orthogonal(o->vector, &stream, G);
+    if (is_zero(th->data[LQ_LCQAT_A], o->vector * o->vector))
+        lq_random_orthogonal(o->vector, &stream, G);
+    else
+        memcpy(G, th->data[LQ_LCQAT_A], o->vector * o->vector * sizeof *G);
     return G;
 }
 
@@ -159,19 +173,11 @@ static double normalize(const float *w, size_t m, size_t n, float *unit)
     return rms;
 }
 
-static bool is_zero_row(const float *row, size_t n)
-{
-    for (size_t j = 0; j < n; j++)
-        if (row[j] != 0)
-            return false;
-    return true;
-}
-
 /* SV = D_m Wscale rms(w). A row of zeros (pruned) gets SV = 0 and so stays what it was. */
 static lq_status set_output_scales(const lq_theta *th, float *sv, const float *w, double scale)
 {
     for (size_t i = 0; i < th->out; i++) {
-        sv[i] = is_zero_row(w + i * th->in, th->in) ? 0 : (float)((double)sv[i] * scale);
+        sv[i] = is_zero(w + i * th->in, th->in) ? 0 : (float)((double)sv[i] * scale);
         if (!isfinite(sv[i]))
             return lq_fail(LQ_E_NUMERIC, "%s: weights of rms %g are too large for a float scale",
                            th->method->name, scale);
@@ -206,9 +212,9 @@ lq_status lq_lcqat_start(lq_theta *th, const float *w, const lq_calib *calib, co
         memcpy(h, calib->gram, n * n * sizeof *h);
         LQ_TRY(lq_lcqat_regularize(h, n, o->sigma_reg));
     }
-    draw_signs(rng, "su", su, n);
-    draw_signs(rng, "sv", sv, m);
-    lq_lcqat_rounding how = rounding_of(o, n, draw_lattice(o, rng, G));
+    draw_signs(o, rng, "su", su, n);
+    draw_signs(o, rng, "sv", sv, m);
+    lq_lcqat_rounding how = rounding_of(o, n, draw_lattice(th, rng, G));
     how.laps = th->laps;
     lq_lcqat_rounded rounded;
     LQ_TRY(lq_lcqat_round_matrix(&how, unit, h, m, n, sv, su, scratch, &rounded, scratch));

@@ -22,7 +22,7 @@ typedef struct lq_lcqat_opts { /* the first member of both methods' options */
     lq_common_opts common;
     int preset, start, rotation, lattice, lattice_start, codebook;
     size_t hadamard_cap, vector, lattice_seed, ldl_block, sweeps, sweep_block, scale_search;
-    bool lattice_shared, guard, balance;
+    bool signs, lattice_shared, guard, balance;
     double scale_override, sigma_reg;
 } lq_lcqat_opts;
 
@@ -40,6 +40,8 @@ typedef struct lq_lcqat_opts { /* the first member of both methods' options */
      LQ_ROTATION_WORDS, "Hadamard transform: by blocks, of the whole dimension, or none"},         \
     {"hadamard_cap", LQ_OPTION_SIZE, LQ_LCQAT_AT(hadamard_cap), 128, 1, 4096, NULL,                \
      "largest Hadamard block; a dimension takes the largest power of two that divides it"},        \
+    {"signs", LQ_OPTION_BOOL, LQ_LCQAT_AT(signs), 1, 0, 1, NULL,                                   \
+     "random signs before the transform"},                                                         \
     {"lattice", LQ_OPTION_CHOICE, LQ_LCQAT_AT(lattice), LQ_LATTICE_IDENTITY, 0, 0,                 \
      LQ_LATTICE_WORDS, "A of the codebook A z + B"},                                               \
     {"vector", LQ_OPTION_SIZE, LQ_LCQAT_AT(vector), 4, 1, 8, NULL,                                 \
@@ -85,7 +87,8 @@ lq_status lq_lcqat_check(const lq_lcqat_opts *o, const char *who);
  * dimension has no full rotation. */
 lq_status lq_lcqat_layout(const lq_lcqat_opts *o, const char *who, size_t out, size_t in,
                           lq_slot *slot, size_t *n_slots);
-/* UniSVQ: codes (out,in) and the slots from 1 on. Errors as ->init. */
+/* UniSVQ: codes (out,in) and the slots from 1 on. su and sv: random signs, or where the slot is not zero,
+ * the signs of what it holds; likewise A, which then is the orthogonal matrix. Errors as ->init. */
 lq_status lq_lcqat_start(lq_theta *th, const float *w, const lq_calib *calib, const lq_rng *rng,
                          uint8_t *code, lq_arena *scratch);
 

@@ -80,7 +80,8 @@ typedef struct lq_method {
     lq_status (*check)(const void *opts);
     /* Slots for a weight of this shape. LQ_E_SHAPE: e.g. in is no multiple of the group. */
     lq_status (*layout)(const void *opts, size_t out, size_t in, lq_slot *slot, size_t *n_slots);
-    /* theta from full-precision w (out,in) and, if asked for, calib->gram. The slots are zeroed.
+    /* theta from full-precision w (out,in) and, if asked for, calib->gram. The slots are zeroed, or
+     * hold what a study wants it to begin from (signs, in the slots of scales).
      * LQ_E_NUMERIC: w or gram not finite, or gram not positive definite after the largest damping
      * tried (the note says which). */
     lq_status (*init)(lq_theta *th, const float *w, const lq_calib *calib, const lq_rng *rng,

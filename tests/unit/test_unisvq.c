@@ -1,11 +1,13 @@
 /* UniSVQ and what LC-QAT shares with it: presets, options, bytes, gradients, equivalent forms. */
 #include "tests/check.h"
 
+#include "core/data/safetensors.h"
 #include "core/math/gemm.h"
 #include "core/quant/hadamard.h"
 #include "core/quant/lcqat_theta.h"
 
 #include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
 extern const lq_method lq_method_unisvq, lq_method_lcqat;
@@ -227,6 +229,103 @@ static void stages_are_timed(void **state)
         assert_string_equal(laps.lap[i].name, want[i]);
         assert_true(laps.lap[i].s >= 0 && laps.lap[i].s < 10);
     }
+}
+
+/* ---- The released code's results ------------------------------------------------------------------ */
+
+typedef struct golden { /* a file of ../shared/golden, open */
+    lq_safetensors file;
+    const char *path;
+} golden;
+
+static bool open_golden(golden *g, const char *name)
+{
+    const char *shared = getenv("LQ_SHARED");
+    g->path = lq_arena_printf(&arena, "%s/golden/%s", shared != NULL ? shared : "../shared", name);
+    return lq_safetensors_open(g->path, &arena, &g->file) == LQ_OK;
+}
+
+static float *tensor_of(const golden *g, const char *name, size_t *rows, size_t *cols)
+{
+    const lq_tensor *t = lq_safetensors_find(&g->file, name);
+    assert_non_null(t);
+    float *x = zeros(t->elements);
+    check_ok(lq_tensor_to_f32(t, x));
+    *rows = t->shape[0];
+    *cols = t->rank > 1 ? t->shape[1] : 1;
+    return x;
+}
+
+/* The method on a golden matrix: codes as packed bytes of the released layout, and the proxy error. */
+static void check_golden(const golden *g, const char *json, const char *W, const char *H,
+                         const char *const *slot, const char *want)
+{
+    size_t m, n, rows, cols;
+    const float *w = tensor_of(g, W, &m, &n), *h = tensor_of(g, H, &rows, &cols);
+    double *gram;
+    check_ok(lq_arena_new(&arena, &gram, n * n));
+    for (size_t i = 0; i < n * n; i++)
+        gram[i] = (double)h[i];
+    lq_theta th = theta_of(&lq_method_unisvq, json, m, n);
+    for (; *slot != NULL; slot += 2) {
+        const float *from = tensor_of(g, slot[1], &rows, &cols);
+        memcpy(lq_theta_f32(&th, slot[0]), from, rows * cols * sizeof *from);
+    }
+    const lq_calib calib = {.gram = gram, .n_tokens = 1};
+    const lq_rng rng = lq_rng_seed(1);
+    check_ok(th.method->init(&th, w, &calib, &rng, &arena));
+    lq_sink sink = {.arena = &arena};
+    check_ok(lq_sink_codes(&sink, th.data[0], m, n, 4));
+    const float *codes = tensor_of(g, lq_arena_printf(&arena, "%s_codes", want), &rows, &cols);
+    size_t differ = 0;
+    for (size_t i = 0; i < rows * cols; i++)
+        differ += codes[i] != (float)sink.data[i];
+    if (differ != 0)
+        fail_msg("%s of %s: %zu codes of %zu differ", want, json, differ, rows * cols);
+    float *w_eff = zeros(m * n);
+    th.method->effective(&th, w_eff, &arena);
+    const double proxy = lq_proxy_error(w, w_eff, gram, m, n, &arena);
+    const float *expected = tensor_of(g, lq_arena_printf(&arena, "%s_proxy", want), &rows, &cols);
+    check_close(proxy, expected[0], 0.01, 0); /* the affine map is not the rounded grid */
+}
+
+static void release_preset_gives_the_released_codes(void **state)
+{
+    (void)state;
+    golden g;
+    static const char *const signs[] = {"su", "SU_sign", "sv", "SV_sign", NULL};
+    if (!open_golden(&g, "g_quantize.safetensors"))
+        skip();
+    check_golden(&g, "{\"preset\":\"release\",\"sigma_reg\":0}", "W", "H", signs, "s083");
+    check_golden(&g, "{\"preset\":\"release\",\"sigma_reg\":0,\"scale_override\":1}", "W", "H",
+                 signs, "s100");
+    lq_safetensors_close(&g.file);
+}
+
+/* Plain LDLQ: no transform, no signs, the weight as it is (g = its rms). The identity only: the words of
+ * the other codebook are to be taken as stored. */
+static void plain_ldlq_gives_the_released_codes(void **state)
+{
+    (void)state;
+    golden g;
+    size_t m, n;
+    static const char *const nothing[] = {NULL};
+    if (!open_golden(&g, "f_ldlq.safetensors"))
+        skip();
+    const float *w = tensor_of(&g, "W", &m, &n);
+    double squares = 0;
+    for (size_t i = 0; i < m * n; i++)
+        squares += (double)w[i] * (double)w[i];
+    for (size_t sweeps = 0; sweeps <= 10; sweeps += 10) {
+        const char *base = lq_arena_printf(&arena,
+                                           "\"preset\":\"release\",\"rotation\":\"none\","
+                                           "\"signs\":false,\"sigma_reg\":0,\"sweeps\":%zu,"
+                                           "\"scale_override\":%.17g",
+                                           sweeps, sqrt(squares / (double)(m * n)));
+        check_golden(&g, lq_arena_printf(&arena, "{%s}", base), "W", "H", nothing,
+                     lq_arena_printf(&arena, "identity_t%zu", sweeps));
+    }
+    lq_safetensors_close(&g.file);
 }
 
 /* ---- Bytes ---------------------------------------------------------------------------------------- */
@@ -545,6 +644,8 @@ int main(void)
         cmocka_unit_test(every_lattice_starts_well),
         cmocka_unit_test(scale_search_finds_a_better_scale),
         cmocka_unit_test(stages_are_timed),
+        cmocka_unit_test(release_preset_gives_the_released_codes),
+        cmocka_unit_test(plain_ldlq_gives_the_released_codes),
         cmocka_unit_test(bytes_are_the_formula_for_every_lattice),
         cmocka_unit_test(true_bits_at_the_shapes_of_the_paper),
         cmocka_unit_test(activations_need_no_decoding),
