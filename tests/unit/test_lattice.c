@@ -196,7 +196,7 @@ static void measured_mse_is_theory(void **state)
     for (size_t l = 0; l < 4; l++)
         for (size_t d = 1; d <= 8; d *= 2)
             for (int kind = LQ_LATTICE_IDENTITY; kind <= LQ_LATTICE_LEARNED; kind++) {
-                if (kind == LQ_LATTICE_LEARNED && d == 8 && all_levels[l] > 4)
+                if (kind == LQ_LATTICE_LEARNED && d > 2 && all_levels[l] != 4)
                     continue; /* takes seconds */
                 lq_mark mark = lq_arena_mark(&arena);
                 float G[LQ_LATTICE_NUMBERS];
