@@ -228,6 +228,33 @@ lq_status lq_lcqat_start(lq_theta *th, const float *w, const lq_calib *calib, co
 
 /* ---- theta -> What and back --------------------------------------------------------------------- */
 
+/* The loops over d unroll where d is known; 4 is what is trained. */
+static inline void decode_words(const float *A, const float *B, size_t d, const float *q,
+                                size_t count, float *C)
+{
+    for (size_t v = 0; v < count; v += d) {
+        float word[D_MAX] = {0};
+        for (size_t i = 0; i < d; i++) {
+            word[i] = B[i];
+            for (size_t j = 0; j < d; j++)
+                word[i] += A[i * d + j] * q[v + j];
+        }
+        memcpy(C + v, word, d * sizeof *C);
+    }
+}
+
+static inline void pull_back_words(const float *A, size_t d, const float *dC, size_t count,
+                                   float *dq)
+{
+    for (size_t v = 0; v < count; v += d) {
+        float sum[D_MAX] = {0};
+        for (size_t i = 0; i < d; i++)
+            for (size_t j = 0; j < d; j++)
+                sum[j] += A[i * d + j] * dC[v + i];
+        memcpy(dq + v, sum, d * sizeof *dq);
+    }
+}
+
 void lq_lcqat_decode(const lq_theta *th, const float *q, float *C)
 {
     const lq_lcqat_opts *o = th->opts;
@@ -239,16 +266,10 @@ void lq_lcqat_decode(const lq_theta *th, const float *q, float *C)
             C[i] = step * q[i] + offset;
         return;
     }
-    const float *B = th->data[LQ_LCQAT_B];
-    for (size_t v = 0; v < count; v += d) {
-        float word[D_MAX];
-        for (size_t i = 0; i < d; i++) {
-            word[i] = B[i];
-            for (size_t j = 0; j < d; j++)
-                word[i] += A[i * d + j] * q[v + j];
-        }
-        memcpy(C + v, word, d * sizeof *C);
-    }
+    if (d == 4)
+        decode_words(A, th->data[LQ_LCQAT_B], 4, q, count, C);
+    else
+        decode_words(A, th->data[LQ_LCQAT_B], d, q, count, C);
 }
 
 void lq_lcqat_code_gradient(const lq_theta *th, const float *dC, float *dq)
@@ -261,13 +282,10 @@ void lq_lcqat_code_gradient(const lq_theta *th, const float *dC, float *dq)
             dq[i] = A[0] * dC[i];
         return;
     }
-    for (size_t v = 0; v < count; v += d) {
-        float sum[D_MAX] = {0};
-        for (size_t i = 0; i < d; i++)
-            for (size_t j = 0; j < d; j++)
-                sum[j] += A[i * d + j] * dC[v + i];
-        memcpy(dq + v, sum, d * sizeof *dq);
-    }
+    if (d == 4)
+        pull_back_words(A, 4, dC, count, dq);
+    else
+        pull_back_words(A, d, dC, count, dq);
 }
 
 /* The layout has looked whether they exist, so that memory is all that can be missing. */
