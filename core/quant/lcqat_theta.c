@@ -397,23 +397,29 @@ void lq_lcqat_backward(const lq_theta *th, const float *dw, const float *q, cons
 
 /* ---- Bytes -------------------------------------------------------------------------------------- */
 
+/* What the released layout has ships as there, in bf16; A and B of a lattice in fp16 (docs/decisions/0036). */
+static bool ships_as_bf16(const lq_theta *th, size_t slot)
+{
+    return slot < LQ_LCQAT_A || !is_general(th->opts);
+}
+
 lq_status lq_lcqat_pack(const lq_theta *th, const uint8_t *code, lq_sink *bytes)
 {
     LQ_TRY(lq_sink_codes(bytes, code, th->out, th->in, lq_lcqat_levels(th->opts)));
-    LQ_TRY(lq_sink_bf16(bytes, th->data[LQ_LCQAT_SU], th->in));
-    LQ_TRY(lq_sink_bf16(bytes, th->data[LQ_LCQAT_SV], th->out));
-    for (size_t s = LQ_LCQAT_A; s < th->n_slots; s++)
-        LQ_TRY(lq_sink_f16(bytes, th->data[s], th->slot[s].rows * th->slot[s].cols));
+    for (size_t s = LQ_LCQAT_SU; s < th->n_slots; s++) {
+        const size_t n = th->slot[s].rows * th->slot[s].cols;
+        LQ_TRY((ships_as_bf16(th, s) ? lq_sink_bf16 : lq_sink_f16)(bytes, th->data[s], n));
+    }
     return LQ_OK;
 }
 
 lq_status lq_lcqat_unpack(lq_theta *th, lq_source *bytes, uint8_t *code)
 {
     LQ_TRY(lq_source_codes(bytes, code, th->out, th->in, lq_lcqat_levels(th->opts)));
-    LQ_TRY(lq_source_bf16(bytes, th->data[LQ_LCQAT_SU], th->in));
-    LQ_TRY(lq_source_bf16(bytes, th->data[LQ_LCQAT_SV], th->out));
-    for (size_t s = LQ_LCQAT_A; s < th->n_slots; s++)
-        LQ_TRY(lq_source_f16(bytes, th->data[s], th->slot[s].rows * th->slot[s].cols));
+    for (size_t s = LQ_LCQAT_SU; s < th->n_slots; s++) {
+        const size_t n = th->slot[s].rows * th->slot[s].cols;
+        LQ_TRY((ships_as_bf16(th, s) ? lq_source_bf16 : lq_source_f16)(bytes, th->data[s], n));
+    }
     return LQ_OK;
 }
 
@@ -421,7 +427,7 @@ void lq_lcqat_round_scales(lq_theta *th)
 {
     for (size_t s = LQ_LCQAT_SU; s < th->n_slots; s++) {
         float *x = th->data[s];
-        const bool bf16 = s < LQ_LCQAT_A;
+        const bool bf16 = ships_as_bf16(th, s);
         for (size_t i = 0; i < th->slot[s].rows * th->slot[s].cols; i++)
             x[i] = bf16 ? lq_bf16_to_f32(lq_f32_to_bf16(x[i])) : lq_f16_to_f32(lq_f32_to_f16(x[i]));
     }

@@ -103,8 +103,7 @@ void lq_lcqat_backward(const lq_theta *th, const float *dw, const float *q, cons
 /* dq (out,in) = A' dC. In place is allowed. */
 void lq_lcqat_code_gradient(const lq_theta *th, const float *dC, float *dq);
 
-/* codes (rows padded to whole bytes) | SU bf16 (in) | SV bf16 (out) | s_c, o_c fp16, or A, B fp16. A word
- * is a difference of numbers of the size of A and B: bf16 would cost it three bits more than the scales. */
+/* codes (rows padded to whole bytes) | SU bf16 (in) | SV bf16 (out) | s_c, o_c bf16, or A, B fp16. */
 lq_status lq_lcqat_pack(const lq_theta *th, const uint8_t *code, lq_sink *bytes);
 lq_status lq_lcqat_unpack(lq_theta *th, lq_source *bytes, uint8_t *code);
 void lq_lcqat_round_scales(lq_theta *th); /* to what ships */

@@ -238,8 +238,9 @@ static void perturb(const lq_theta *th, lq_rng *rng)
     }
 }
 
-/* Equal; or, where trained floats ship in 16 bits, within the rounding of a few of them. A rotation may
- * gather that rounding in one weight, so it is the whole that is compared. */
+/* Equal; or, where trained floats ship in 16 bits, within the rounding of a few of them: a step and an
+ * offset of bf16 that nearly cancel. A rotation may gather that rounding in one weight, so it is the whole
+ * that is compared. */
 static void check_shipped_weight(const subject *s, const float *before, const float *after)
 {
     size_t n = s->out * s->in;
@@ -253,7 +254,7 @@ static void check_shipped_weight(const subject *s, const float *before, const fl
                      s->out, s->in, i, (double)before[i], (double)after[i]);
     }
     distance = sqrt(distance / (double)n);
-    if (!near(distance, 0, exact ? 0 : 0x1p-6 * rms(before, n) + 2e-5))
+    if (!near(distance, 0, exact ? 0 : 0x1p-5 * rms(before, n) + 2e-5))
         fail_msg("%s %s (%zu,%zu): ships %g away, rms %g", s->method->name, s->text, s->out, s->in,
                  distance, rms(before, n));
 }
