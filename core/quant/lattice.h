@@ -70,6 +70,8 @@ typedef struct lq_word_list {
  * LQ_E_SHAPE: more than 65536 words. */
 lq_status lq_word_list_new(size_t levels, size_t d, const float *G, bool bf16, lq_arena *arena,
                            lq_word_list *out);
+/* The words of any lattice, with their own norms: up to 256 of them are compared faster than searched. */
+lq_status lq_word_list_of(const lq_lattice *lattice, lq_arena *arena, lq_word_list *out);
 lq_word_table lq_word_list_table(const lq_word_list *list);
 /* Squared norms of the words as they stand: the search is then the nearest word. */
 void lq_exact_norms(const float *word, size_t words, size_t d, float *norm);

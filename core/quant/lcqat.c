@@ -77,7 +77,7 @@ static void turn_gram(double *H, size_t n, size_t d, const float *G)
 }
 
 /* A and B are fitted to the weights as the first grid meets them, on at most so many vectors. */
-enum { FIT_VECTORS = 16384, FIT_ROUNDS = 20 };
+enum { FIT_VECTORS = 16384, FIT_ROUNDS = 20, FEW_WORDS = 256 };
 
 static lq_status learn(const lq_lcqat_rounding *how, const float *wr, size_t count, double scale,
                        lq_lattice *lattice, lq_arena *scratch)
@@ -110,7 +110,13 @@ static lq_status new_coder(const lq_lcqat_rounding *how, float *wr, size_t count
     if (how->lattice == LQ_LATTICE_LEARNED) {
         if (scale > 0)
             LQ_TRY(learn(how, wr, count, scale, lattice, scratch));
-        c->rounder = lq_rounder_lattice(lattice);
+        if (pow((double)how->levels, (double)how->d) > FEW_WORDS) {
+            c->rounder = lq_rounder_lattice(lattice);
+            return LQ_OK;
+        }
+        LQ_TRY(lq_word_list_of(lattice, scratch, &c->list));
+        c->table = lq_word_list_table(&c->list);
+        c->rounder = lq_rounder_table(&c->table);
         return LQ_OK;
     }
     lq_lattice_affine(how->levels, false, affine);

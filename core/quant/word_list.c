@@ -3,6 +3,7 @@
 #include "core/quant/lattice.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { D_MAX = LQ_LATTICE_LARGEST, MOST_WORDS = 65536 };
 
@@ -47,8 +48,7 @@ static void build(lq_word_list *list, const float *G, double (*cut)(double))
     }
 }
 
-lq_status lq_word_list_new(size_t levels, size_t d, const float *G, bool bf16, lq_arena *arena,
-                           lq_word_list *out)
+static lq_status new_list(size_t levels, size_t d, lq_arena *arena, lq_word_list *out)
 {
     size_t words = 1;
     LQ_ASSERT(levels >= 2 && d >= 1 && d <= D_MAX);
@@ -63,8 +63,31 @@ lq_status lq_word_list_new(size_t levels, size_t d, const float *G, bool bf16, l
     LQ_TRY(lq_arena_new(arena, &out->A, d * d));
     LQ_TRY(lq_arena_new(arena, &out->B, d));
     LQ_TRY(lq_arena_new(arena, &out->word, words * d));
-    LQ_TRY(lq_arena_new(arena, &out->norm, words));
+    return lq_arena_new(arena, &out->norm, words);
+}
+
+lq_status lq_word_list_new(size_t levels, size_t d, const float *G, bool bf16, lq_arena *arena,
+                           lq_word_list *out)
+{
+    LQ_TRY(new_list(levels, d, arena, out));
     build(out, G, bf16 ? through_bf16 : keep);
+    return LQ_OK;
+}
+
+lq_status lq_word_list_of(const lq_lattice *lattice, lq_arena *arena, lq_word_list *out)
+{
+    const size_t d = lattice->d;
+    LQ_TRY(new_list(lattice->levels, d, arena, out));
+    memcpy(out->A, lattice->A, d * d * sizeof *out->A);
+    memcpy(out->B, lattice->B, d * sizeof *out->B);
+    for (size_t k = 0; k < out->words; k++) {
+        uint8_t z[D_MAX];
+        size_t rest = k;
+        for (size_t j = d; j-- > 0; rest /= lattice->levels)
+            z[j] = (uint8_t)(rest % lattice->levels);
+        lq_lattice_decode(lattice, z, 1, out->word + k * d);
+    }
+    lq_exact_norms(out->word, out->words, d, out->norm);
     return LQ_OK;
 }
 

@@ -443,6 +443,14 @@ static void exact_list_agrees_with_the_search(void **state)
         assert_int_equal(number[v], digit[4 * v] << 6 | digit[4 * v + 1] << 4 |
                                         digit[4 * v + 2] << 2 | digit[4 * v + 3]);
     assert_true(lq_worst(value, found, 800) < 1e-6);
+    const lq_lattice skewed = lattice_of_kind(KIND_SKEWED, 3, 4, 9);
+    check_ok(lq_word_list_of(&skewed, &arena, &list));
+    assert_int_equal(list.words, 81);
+    const lq_word_table of_skewed = lq_word_list_table(&list);
+    const lq_rounder listed = lq_rounder_table(&of_skewed), searched = lq_rounder_lattice(&skewed);
+    lq_round_vectors(&listed, x, 200, 4, value, number);
+    lq_round_vectors(&searched, x, 200, 4, found, digit);
+    assert_true(lq_worst(value, found, 800) < 1e-6);
 }
 
 static int close_arena(void **state)
