@@ -254,7 +254,12 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
     if (config->checkpoint != NULL && lq_path_exists(config->checkpoint))
         LQ_TRY(lq_checkpoint_read(&saved, arena));
     out->steps_done = saved.step;
-    const int threads = lq_blas_threads(1); /* lanes take the threads, whatever their number */
+    /* Several lanes are a parallel region, in which BLAS keeps to one thread. A lane alone must be told,
+     * for the bits of a product depend on its threads. Told for several, it would starve the lanes: the
+     * setting of OpenBLAS's OpenMP build is OpenMP's own. */
+    const int threads = lq_blas_threads(1);
+    if (config->lanes > 1)
+        lq_blas_threads(threads);
     lq_status status = loop(&t, saved.step, on_step, context);
     lq_blas_threads(threads);
     out->tokens = out->steps_done * config->batch * config->T;
