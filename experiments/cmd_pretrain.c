@@ -112,7 +112,7 @@ static lq_status train(job *j, const lq_data *data, const char *dir, lq_arena *a
     c.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1.0};
     c.checkpoint = lq_arena_printf(arena, "%s/training.checkpoint", dir);
     c.checkpoint_s = 60;
-    c.fingerprint = lq_arena_printf(arena, "%s %s", j->t.recipe, data->digest.hex);
+    c.fingerprint = lq_arena_printf(arena, "%s %s %zu", j->t.recipe, data->digest.hex, steps);
     const double started = lq_clock_wall_s();
     LQ_TRY(lq_train(q, &batches, &c, arena, NULL, NULL, &j->t.result));
     j->t.seconds = lq_clock_wall_s() - started;

@@ -1,7 +1,10 @@
 /* lcqat train: quantization-aware training, from the PTQ start to the packed model. */
+#include "core/base/file.h"
 #include "experiments/data.h"
 #include "experiments/model.h"
 #include "experiments/single.h"
+
+#include <string.h>
 
 /* --tokens N, or --fraction F of the tokens of --data. */
 static lq_status budget(const lq_args *args, const char *data_name, lq_arena *arena, double *tokens)
@@ -24,12 +27,32 @@ static lq_status budget(const lq_args *args, const char *data_name, lq_arena *ar
     return status;
 }
 
+/* --resume says that the user expects something to go on from. */
+static lq_status expect_progress(const char *out, lq_arena *arena)
+{
+    static const char end[] = ".checkpoint";
+    char **names = NULL;
+    size_t n = 0;
+    if (lq_path_exists(lq_arena_printf(arena, "%s/packed.safetensors", out)))
+        return LQ_OK; /* it is done already */
+    if (lq_path_is_dir(out))
+        LQ_TRY(lq_path_list(out, arena, &names, &n));
+    for (size_t i = 0; i < n; i++) {
+        const size_t length = strlen(names[i]);
+        if (length >= sizeof end && strcmp(names[i] + length + 1 - sizeof end, end) == 0)
+            return LQ_OK;
+    }
+    return lq_fail(LQ_E_MISSING, "%s: no checkpoint to resume; leave --resume out to start", out);
+}
+
 static lq_status run(const lq_args *args, lq_arena *arena)
 {
     const char *data = lq_args_text(args, "data", NULL);
     double tokens;
     if (data == NULL)
         return lq_fail(LQ_E_OPTION, "train: --data DATA is required");
+    if (lq_args_flag(args, "resume") && lq_args_text(args, "out", NULL) != NULL)
+        LQ_TRY(expect_progress(lq_args_text(args, "out", NULL), arena));
     LQ_TRY(budget(args, data, arena, &tokens));
     return lq_single_run(args, data, tokens, arena);
 }
@@ -40,7 +63,7 @@ static const lq_arg_spec spec[] = {
     {"tokens", 0, LQ_ARG_TEXT, "N", "train on so many tokens"},
     {"fraction", 0, LQ_ARG_TEXT, "F", "train on this share of the tokens of DATA (0.01)"},
     {"resume", 0, LQ_ARG_FLAG, NULL,
-     "go on from the checkpoint in --out (a stopped training always does)"},
+     "insist on a checkpoint in --out (one that is there is always used)"},
 };
 const lq_command lq_command_train = {
     .name = "train",

@@ -23,7 +23,8 @@ void lq_gemm_tn_f64(size_t m, size_t n, size_t k, double alpha, const double *A,
                     const double *B, size_t ldb, double beta, double *C, size_t ldc);
 
 void lq_gemm_use_reference(int on); /* plain loops instead of BLAS, for replay tests */
-/* Threads of one product outside parallel regions; returns what was set before. */
+/* Threads of one product outside parallel regions, and (the OpenMP build's way) of the regions opened
+ * from here on; returns what was set before. */
 int lq_blas_threads(int n);
 const char *lq_blas_name(void); /* "OpenBLAS 0.3.21 SkylakeX openmp ..." */
 

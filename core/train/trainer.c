@@ -3,6 +3,7 @@
 #include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/math/gemm.h"
 #include "core/math/kernels.h"
 #include "core/train/checkpoint.h"
 
@@ -253,7 +254,14 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
     if (config->checkpoint != NULL && lq_path_exists(config->checkpoint))
         LQ_TRY(lq_checkpoint_read(&saved, arena));
     out->steps_done = saved.step;
+    /* Several lanes are a parallel region, in which BLAS keeps to one thread. A lane alone must be told,
+     * for the bits of a product depend on its threads. Told for several, it would starve the lanes: the
+     * setting of OpenBLAS's OpenMP build is OpenMP's own. */
+    const int threads = lq_blas_threads(1);
+    if (config->lanes > 1)
+        lq_blas_threads(threads);
     lq_status status = loop(&t, saved.step, on_step, context);
+    lq_blas_threads(threads);
     out->tokens = out->steps_done * config->batch * config->T;
     const size_t tail = out->steps_done / 10 > 0 ? out->steps_done / 10 : 1;
     for (size_t i = 0; out->steps_done > 0 && i < tail; i++)

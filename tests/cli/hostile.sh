@@ -25,6 +25,8 @@ leaves_nothing() { # NAME STATUS PATTERN COMMAND...
 leaves_nothing missing_point 1 "nowhere.json" "$LCQAT" run "$here/nowhere.json" --store "$store"
 leaves_nothing missing_model 1 "no-such-model" "$LCQAT" eval no-such-model
 leaves_nothing missing_text 1 "no-such-text" "$LCQAT" eval "$here/teacher" --ppl "$here/no-such-text"
+leaves_nothing nothing_to_resume 1 "no checkpoint to resume" "$LCQAT" train "$here/teacher" \
+    --method paretoq --data "$here/text.txt" --tokens 1k --out "$here/fresh" --resume
 leaves_nothing missing_config 1 "nowhere.json" "$LCQAT" pretrain "$here/nowhere.json" \
     --data "$here/text.txt" --tokens 100 --out "$here/other"
 
