@@ -30,7 +30,7 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     if (status == LQ_OK)
         status = lq_recipe_calib(&recipe, &data, &rng, arena, &calib);
     if (status == LQ_OK)
-        status = lq_calibrate_to_file(&model.q.w, &calib, out);
+        status = lq_calibrate_to_file(&model.q.w, &calib, model.digest.hex, out);
     if (status == LQ_OK)
         printf("%s: %zu linears, %zu tokens of %s\n", out, model.q.w.config.L * LQ_N_LINEARS,
                calib.n_sequences * calib.T, name);

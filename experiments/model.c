@@ -1,6 +1,7 @@
 #include "experiments/model.h"
 
 #include "core/base/file.h"
+#include "core/train/official.h"
 #include "experiments/catalog.h"
 #include "experiments/methods.h"
 
@@ -34,18 +35,24 @@ lq_status lq_model_peek(const char *model, lq_arena *arena, lq_model *out)
     memset(out, 0, sizeof *out);
     LQ_TRY(lq_model_dir(model, arena, &out->dir));
     out->name = lq_path_base(model);
+    const char *path = lq_artifact_is_one(out->dir) ? NULL : lq_official_file(out->dir, arena);
     const char *file = lq_artifact_is_one(out->dir) ? "packed" : "model";
-    LQ_TRY(
-        lq_sha256_file(lq_arena_printf(arena, "%s/%s.safetensors", out->dir, file), &out->digest));
+    if (path == NULL)
+        path = lq_arena_printf(arena, "%s/%s.safetensors", out->dir, file);
+    LQ_TRY(lq_sha256_file(path, &out->digest));
     return lq_tokenizer_read(lq_arena_printf(arena, "%s/tokenizer.json", out->dir), &out->tok);
 }
 
 lq_status lq_model_open(const char *model, lq_arena *arena, lq_model *out)
 {
     LQ_TRY(lq_model_peek(model, arena, out));
-    lq_status status = lq_artifact_is_one(out->dir)
-                           ? lq_artifact_read(out->dir, lq_method_find, arena, &out->q, &out->size)
-                           : lq_weights_load(out->dir, arena, &out->q.w, NULL);
+    lq_status status;
+    if (lq_artifact_is_one(out->dir))
+        status = lq_artifact_read(out->dir, lq_method_find, arena, &out->q, &out->size);
+    else if (lq_official_file(out->dir, arena) != NULL)
+        status = lq_official_read(out->dir, lq_method_find, arena, &out->q, &out->size);
+    else
+        status = lq_weights_load(out->dir, arena, &out->q.w, NULL);
     if (status == LQ_OK && lq_tokenizer_vocab(out->tok) > out->q.w.config.V)
         status = lq_fail(LQ_E_FORMAT, "%s: the tokenizer has %zu tokens, the model %zu", out->dir,
                          lq_tokenizer_vocab(out->tok), out->q.w.config.V);

@@ -1,5 +1,5 @@
-/* MODEL of the command line: a teacher of the repository by name, a Hugging Face directory, or a packed
- * model of ours. The floor where files, tokenizer, weights and methods meet. */
+/* MODEL of the command line: a teacher of the repository by name, a Hugging Face directory, a packed
+ * model of ours, or a checkpoint of the released LC-QAT code. The floor where files, tokenizer, weights and methods meet. */
 #ifndef LQ_EXPERIMENTS_MODEL_H
 #define LQ_EXPERIMENTS_MODEL_H
 

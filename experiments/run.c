@@ -53,6 +53,7 @@ static lq_status resolve_digests(const char *model_name, const lq_recipe *r, boo
     lq_json *digests = lq_json_object();
     const char *names[] = {r->eval_data, trains ? r->train_data : NULL,
                            calibrates ? r->calib_data : NULL};
+    lq_digest hessians;
     lq_status status = lq_model_peek(model_name, arena, &model);
     if (status == LQ_OK) {
         set_digest(digests, "model", model.digest.hex);
@@ -67,6 +68,10 @@ static lq_status resolve_digests(const char *model_name, const lq_recipe *r, boo
         if (status == LQ_OK)
             set_digest(digests, "corpus", data.whole.hex);
     }
+    if (status == LQ_OK && r->hessians != NULL)
+        status = lq_sha256_file(r->hessians, &hessians);
+    if (status == LQ_OK && r->hessians != NULL)
+        set_digest(digests, "hessians", hessians.hex);
     lq_model_close(&model);
     if (status == LQ_OK)
         lq_json_set(out, "sha256", digests);
@@ -85,8 +90,8 @@ static lq_status resolve_into(const lq_json *point, lq_arena *arena, lq_json *ou
     size_t seed;
     const char *text = NULL;
     LQ_TRY(lq_json_only_keys(point, "run", "experiment", "variant", "purpose", "model", "method",
-                             "fraction", "budget_tokens", "seed", "train", "calib", "eval",
-                             "sha256", NULL));
+                             "fraction", "budget_tokens", "seed", "train", "calib", "blockwise",
+                             "eval", "sha256", NULL));
     for (size_t i = 0; i < 4; i++) {
         LQ_TRY(lq_json_text(point, "run", text_key[i], text_fallback[i], &text));
         lq_json_set_string(out, text_key[i], text);
@@ -101,11 +106,15 @@ static lq_status resolve_into(const lq_json *point, lq_arena *arena, lq_json *ou
         return lq_fail(LQ_E_OPTION, "run: %s trains nothing, fraction must be 0", method->name);
     if (trains && budget <= 0)
         return lq_fail(LQ_E_OPTION, "run: budget_tokens is missing");
+    if (recipe.hessians != NULL && (method->needs & LQ_NEEDS_GRAM) == 0)
+        return lq_fail(LQ_E_OPTION, "run: calib: hessians: %s does not look at Hessians",
+                       method->name);
     lq_json_set_number(out, "fraction", fraction);
     lq_json_set_number(out, "budget_tokens", trains ? budget : 0);
     lq_json_set_number(out, "seed", (double)seed);
     lq_recipe_write(&recipe, out);
-    return resolve_digests(text, &recipe, trains, (method->needs & LQ_NEEDS_GRAM) != 0, arena, out);
+    return resolve_digests(text, &recipe, trains, lq_recipe_calibrates(&recipe, method->needs),
+                           arena, out);
 }
 
 lq_status lq_run_resolve(const lq_json *point, lq_json **resolved)
@@ -163,10 +172,18 @@ static lq_status read_job(const lq_json *config, lq_arena *arena, job *j)
     return lq_model_open(model, arena, &j->model);
 }
 
+static void store_block(void *context, size_t layer, const lq_blockwise_result *r)
+{
+    job *j = context;
+    lq_run_point(j->run, "blockwise_mse_before", (double)layer, r->mse_before);
+    lq_run_point(j->run, "blockwise_mse_after", (double)layer, r->mse_after);
+    lq_run_point(j->run, "blockwise_epochs", (double)layer, (double)r->epochs);
+}
+
 static lq_status quantize(job *j)
 {
     lq_calib_data calib = {0};
-    if ((j->method->needs & LQ_NEEDS_GRAM) != 0) {
+    if (lq_recipe_calibrates(&j->recipe, j->method->needs)) {
         lq_data data;
         LQ_TRY(lq_data_load(j->recipe.calib_data, j->model.tok, j->arena, &data));
         LQ_TRY(lq_recipe_calib(&j->recipe, &data, &j->rng, j->arena, &calib));
@@ -174,8 +191,13 @@ static lq_status quantize(job *j)
     if (j->model.q.method != NULL)
         return lq_fail(LQ_E_OPTION, "run: %s is quantized already", j->model.dir);
     const lq_rng init = lq_rng_split(&j->rng, "init", 0);
+    const lq_quantize_how how = {.blockwise = &j->recipe.blockwise,
+                                 .grams = j->recipe.hessians,
+                                 .model_sha256 = j->model.digest.hex,
+                                 .on_block = store_block,
+                                 .context = j};
     LQ_TRY(lq_qmodel_new(&j->model.q.w, j->method, j->opts, j->arena, &j->q));
-    return lq_quantize(&j->q, &j->model.q.w, &calib, &init);
+    return lq_quantize_with(&j->q, &j->model.q.w, &calib, &init, &how);
 }
 
 static void store_curve(job *j, const lq_train_result *r, const lq_train_config *c)

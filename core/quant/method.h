@@ -6,6 +6,7 @@
 #define LQ_QUANT_METHOD_H
 
 #include "core/base/arena.h"
+#include "core/base/clock.h"
 #include "core/base/rng.h"
 #include "core/quant/option.h"
 
@@ -34,6 +35,7 @@ typedef struct lq_theta { /* the parameters of one linear layer; an arena owns t
     const struct lq_method *method;
     const void *opts; /* borrowed; outlives theta */
     size_t out, in;   /* shape of the effective weight */
+    lq_laps *laps;    /* NULL, or where ->init adds the seconds of its stages, for studies */
     size_t n_slots;
     lq_slot slot[LQ_MAX_SLOTS];
     void *
@@ -72,11 +74,14 @@ typedef struct lq_method {
     const lq_option
         *options; /* the table; the first member of every option struct is lq_common_opts */
     size_t n_options, opts_bytes;
+    const lq_preset *presets; /* optional: for the words of its option "preset" */
+    size_t n_presets;
     /* Optional: refuses combinations of options (which bits are supported, ...). LQ_E_OPTION. */
     lq_status (*check)(const void *opts);
     /* Slots for a weight of this shape. LQ_E_SHAPE: e.g. in is no multiple of the group. */
     lq_status (*layout)(const void *opts, size_t out, size_t in, lq_slot *slot, size_t *n_slots);
-    /* theta from full-precision w (out,in) and, if asked for, calib->gram. The slots are zeroed.
+    /* theta from full-precision w (out,in) and, if asked for, calib->gram. The slots are zeroed, or
+     * hold what a study wants it to begin from (signs, in the slots of scales).
      * LQ_E_NUMERIC: w or gram not finite, or gram not positive definite after the largest damping
      * tried (the note says which). */
     lq_status (*init)(lq_theta *th, const float *w, const lq_calib *calib, const lq_rng *rng,
