@@ -99,7 +99,7 @@ static double of_seed(const lq_cell *c, size_t seed)
 static void measure_pair(const lq_report *r, lq_cell *c, lq_arena *scratch)
 {
     c->diff = c->diff_half = (double)NAN;
-    if (!r->reference || c->kind != LQ_CELL_QAT || strcmp(c->variant, r->reference) == 0)
+    if (!r->reference || c->kind == LQ_CELL_FULL || strcmp(c->variant, r->reference) == 0)
         return;
     const lq_cell *other = lq_report_cell(r, c->eval, c->model, r->reference, c->fraction);
     if (!other)

@@ -422,6 +422,42 @@ static void the_report_is_whole_and_deterministic(void **state)
     close_scene(&s[1]);
 }
 
+/* Eight variants and more at one share of the data are drawn one below the other; a variant that the
+ * reference also is without training is paired there, too. */
+static void many_variants_are_rows(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"};
+    made_up list[8 * 4];
+    for (size_t i = 0; i < 8; i++)
+        for (size_t k = 0; k < 4; k++) /* two seeds untrained, two trained */
+            list[4 * i + k] =
+                (made_up){name[i],          "lcqat", "result",  TEST,
+                          k < 2 ? 0 : 0.01, 1,       k % 2 + 1, 20 + (double)i + (double)(k % 2)};
+    for (size_t n = 7; n <= 8; n++) {
+        char *text;
+        size_t bytes;
+        scene s;
+        char dir[16];
+        snprintf(dir, sizeof dir, "many%zu", n);
+        store_all(dir, list, 4 * n);
+        open_scene(&s, dir, NULL, "v0");
+        const char *out = lq_arena_printf(&s.arena, "%s/out-%s", root, dir);
+        const char *data = lq_arena_printf(&s.arena, "%s/figures/variants-tiny.dat", out);
+        assert_int_equal(lq_report_write(&s.r, out, "no/such/plots"), LQ_OK);
+        assert_int_equal(lq_path_exists(data), n == 8);
+        if (n == 8) {
+            assert_int_equal(lq_file_read(data, &s.arena, &text, &bytes), LQ_OK);
+            assert_non_null(strstr(text, "\n7 27.5 "));
+            assert_non_null(strstr(text, "\n0 7 9 \"v7\"\n"));
+        }
+        const lq_cell *c = lq_report_cell(&s.r, s.r.evals.at[0], "tiny", "v3", 0);
+        assert_int_equal(c->n_paired, 2);
+        assert_true(fabs(c->diff - 3) < 1e-12 && fabs(c->diff_half) < 1e-9);
+        close_scene(&s);
+    }
+}
+
 static void a_copy_of_a_store_counts_once(void **state)
 {
     (void)state;
@@ -449,6 +485,7 @@ int main(void)
         cmocka_unit_test(a_bad_rule_is_refused),
         cmocka_unit_test(markup_in_names_is_written_out),
         cmocka_unit_test(the_report_is_whole_and_deterministic),
+        cmocka_unit_test(many_variants_are_rows),
         cmocka_unit_test(a_copy_of_a_store_counts_once),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
