@@ -473,6 +473,36 @@ static void a_copy_of_a_store_counts_once(void **state)
     close_scene(&s);
 }
 
+/* Another machine's results make a column, and no row. */
+static void another_machine_stands_beside(void **state)
+{
+    (void)state;
+    made_up there[5];
+    scene s;
+    lq_table t;
+    memcpy(there, sample + 1, 4 * sizeof *there); /* rtn, a */
+    there[0].ppl = 123.5;
+    there[4] = (made_up){"z", "rtn", "result", TEST, 0, 0, 9, 77};
+    store_all("there", there, 5);
+    open_scene(&s, "main", NULL, "a");
+    lq_report_main_table(&s.r, NULL, &t);
+    assert_null(strstr(rows(&s, &t, true), "2.48 | 13.00 |"));
+    const size_t records = s.r.n_records;
+    assert_int_equal(lq_report_add_beside(&s.r, lq_arena_printf(&s.arena, "%s/there", root)),
+                     LQ_OK);
+    lq_report_measure(&s.r);
+    assert_int_equal(s.r.n_records, records);
+    assert_int_equal(s.r.n_beside, 4);
+    const char *eval = s.r.evals.at[0];
+    assert_true(lq_report_cell(&s.r, eval, "tiny", "rtn", 0)->beside == 123.5);
+    assert_true(fabs(lq_report_cell(&s.r, eval, "tiny", "a", 0.01)->beside - 13) < 1e-12);
+    assert_true(isnan(lq_report_cell(&s.r, eval, "tiny", "b", 0.01)->beside));
+    lq_report_main_table(&s.r, NULL, &t);
+    assert_non_null(strstr(rows(&s, &t, true), "2.48 | 13.00 |"));
+    assert_int_equal(lq_report_add_beside(&s.r, "/no/such/place"), LQ_E_MISSING);
+    close_scene(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -486,6 +516,7 @@ int main(void)
         cmocka_unit_test(markup_in_names_is_written_out),
         cmocka_unit_test(the_report_is_whole_and_deterministic),
         cmocka_unit_test(many_variants_are_rows),
+        cmocka_unit_test(another_machine_stands_beside),
         cmocka_unit_test(a_copy_of_a_store_counts_once),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
