@@ -117,6 +117,7 @@ static lq_status list_params(tuner *t, lq_arena *arena)
             LQ_TRY(lq_arena_new(arena, &t->slot_grad[i][s], p.n));
             p.g = t->slot_grad[i][s];
             p.lr = is_latent(th, slot) ? t->c->lr_latent : t->c->lr_scales;
+            p.lr *= lq_slot_lr_scale(slot);
             LQ_TRY(add_param(t, arena, p));
         }
     }
