@@ -38,6 +38,14 @@
      * weight * dnll/dlogits. A target >= V is skipped: nll 0, gradient 0. */                      \
     X(cross_entropy, (float *nll, float *logits, const uint32_t *target, size_t n, size_t V,       \
                       float weight))                                                               \
+    /* With p = softmax(t / T), q = softmax(s / T), row by row, inv_T = 1 / T: nats (n) =           \
+     * forward KL(p||q) + reverse KL(q||p); t (n,V) becomes weight * dnats/ds. */                  \
+    X(kl_divergence, (float *nats, float *t, const float *s, size_t n, size_t V, float inv_T,      \
+                      float forward, float reverse, float weight))                                 \
+    /* The same of nats (n) = beta KL(p||m) + (1 - beta) KL(q||m), m = beta p + (1 - beta) q,       \
+     * 0 < beta < 1. */                                                                            \
+    X(js_divergence, (float *nats, float *t, const float *s, size_t n, size_t V, float inv_T,      \
+                      float beta, float weight))                                                   \
     /* y (n) += x (n). */                                                                          \
     X(add, (float *y, const float *x, size_t n))                                                   \
     /* AdamW on n values, arXiv:1711.05101 alg. 2: m, v moments, g scaled by g_scale first;        \

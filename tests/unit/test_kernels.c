@@ -116,6 +116,33 @@ static void twin_cross_entropy(pair *p)
     }
 }
 
+/* Both rows far apart and near each other: t = s + noise in the second. */
+static void twin_divergence(pair *p, bool js)
+{
+    static const float mix[][2] = {{1, 0}, {0, 1}, {0.4f, 0.6f}};
+    for (size_t k = 0; k < 3; k++) {
+        for (size_t i = 0; i < p->n; i++)
+            A(1)[p->n + i] = B(1)[p->n + i] = A(2)[p->n + i] + 0.01f * A(1)[p->n + i];
+        if (js) {
+            p->ref->js_divergence(A(0), A(1), A(2), 2, p->n, 0.5f, 0.1f + 0.4f * (float)k, 0.25f);
+            p->fast->js_divergence(B(0), B(1), B(2), 2, p->n, 0.5f, 0.1f + 0.4f * (float)k, 0.25f);
+        } else {
+            p->ref->kl_divergence(A(0), A(1), A(2), 2, p->n, 0.5f, mix[k][0], mix[k][1], 0.25f);
+            p->fast->kl_divergence(B(0), B(1), B(2), 2, p->n, 0.5f, mix[k][0], mix[k][1], 0.25f);
+        }
+        /* Logarithms of some tens cancel, as p - q does: the error counts against them, the weight's
+         * 0.25 and 1 / T aside. */
+        const double size = 1 + fabs((double)A(0)[0]) + fabs((double)A(0)[1]);
+        for (size_t i = 0; i < 2; i++)
+            check_close(B(0)[i], A(0)[i], 4e-6, 4e-6);
+        assert_true(lq_worst(B(1), A(1), 2 * p->n) <= 2e-6 * 0.125 * size);
+    }
+}
+
+static void twin_kl_divergence(pair *p) { twin_divergence(p, false); }
+
+static void twin_js_divergence(pair *p) { twin_divergence(p, true); }
+
 static void twin_add(pair *p)
 {
     p->ref->add(A(0), A(1), p->n);
