@@ -56,7 +56,7 @@ size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, bool back)
 }
 
 /* Angles in float, as the Hugging Face code computes them. */
-static void fill_rope(const lq_config *c, size_t T, float *cosine, float *sine)
+void lq_rope_fill(const lq_config *c, size_t T, float *cosine, float *sine)
 {
     const size_t half = c->dh / 2;
     for (size_t i = 0; i < half; i++) {
@@ -94,7 +94,7 @@ lq_status lq_lane_new(const lq_config *c, size_t B, size_t T, bool back, lq_aren
 #define X(field, floats) LQ_TRY(lq_arena_new(arena, &lane->field, (floats)));
     LANE_ACTS(X)
 #undef X
-    fill_rope(c, T, lane->cosine, lane->sine);
+    lq_rope_fill(c, T, lane->cosine, lane->sine);
     *out = lane;
     return LQ_OK;
 }
