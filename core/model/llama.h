@@ -50,6 +50,10 @@ void lq_forward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, size
 void lq_embed(const lq_weights *w, const uint32_t *tokens, size_t n, float *x);
 void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,
                       float *y);
+/* The two halves of that: x -> x2 of the layer's activations; x2 -> y. */
+void lq_attention_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x,
+                          size_t B);
+void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, float *y);
 /* After lq_block_forward of B sequences on a lane for backward: dx, dy (B T, D); may be the same array,
  * dx may be NULL. grad (LQ_N_LAYER_TENSORS) points to the gradients of the block's tensors as
  * w->layer[layer] does to the tensors, with the same neighbours; they are added to. */
