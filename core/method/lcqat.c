@@ -4,6 +4,7 @@
  *
  * Codes start at UniSVQ's; then u, SU, SV and A, B are trained, u through an estimator of rounding's slope. */
 #include "core/math/kernels.h"
+#include "core/quant/gate.h"
 #include "core/quant/lcqat_theta.h"
 
 #include <math.h>
@@ -154,18 +155,14 @@ static void add_dge(const lcqat_opts *o, float *du, const float *dq, const float
     lq_arena_release(scratch, mark);
 }
 
-/* StableQAT, arXiv:2601.19320: with theta = pi (u + rint(u)), c = sqrt(2) pi a cos(theta), the gate is
- * (1-c)/(1+c) inside the range: 0.035 on a level, 1 where it is undecided. u + rint(u) is an even number
- * plus the fraction, on which alone the cosine depends. */
+/* StableQAT's slope (core/quant/gate.h) inside the range, nothing beyond. */
 static void add_stable(const lcqat_opts *o, float *du, const float *dq, const float *u,
                        size_t count, float q_max)
 {
-    const float pi = 3.14159265f, amplitude = (float)(sqrt(2.0) * o->stable_a) * pi;
-    for (size_t i = 0; i < count; i++) {
-        const float c = amplitude * cosf(pi * (u[i] - rintf(u[i])));
+    const lq_stable_gate gate = lq_stable_gate_of(o->stable_a);
+    for (size_t i = 0; i < count; i++)
         if (!(u[i] < 0 || u[i] > q_max)) /* a NaN stays one */
-            du[i] += dq[i] * ((1 - c) / (1 + c));
-    }
+            du[i] += dq[i] * lq_stable_slope(gate, u[i]);
 }
 
 /* du += dq times the estimator's slope of rounding at u. */

@@ -58,6 +58,8 @@ lq_status lq_theta_new(const lq_method *method, const void *opts, size_t out, si
     return LQ_OK;
 }
 
+double lq_slot_lr_scale(const lq_slot *slot) { return slot->lr_scale > 0 ? slot->lr_scale : 1; }
+
 size_t lq_theta_find(const lq_theta *th, const char *slot)
 {
     for (size_t i = 0; i < th->n_slots; i++)

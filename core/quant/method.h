@@ -26,6 +26,7 @@ typedef struct lq_slot { /* one tensor of theta, as ->layout declares it */
     bool train;          /* continuous slots only: does the QAT recipe move it? */
     double grad_scale;   /* the trainer multiplies the gradient by it; 1 unless the paper scales */
     double lr;           /* peak learning rate of its own, in units of the slot; 0: the run's lr */
+    double lr_scale;     /* times that the stage's lr, where the slot has none of its own; 0: 1 */
     double weight_decay; /* towards decay_centre */
     double decay_centre;
     double lowest, highest; /* block-wise tuning keeps its values within; both 0: anywhere */
@@ -44,10 +45,11 @@ typedef struct lq_when {
 struct lq_method;
 typedef struct lq_theta { /* the parameters of one linear layer; an arena owns the memory */
     const struct lq_method *method;
-    const void *opts; /* borrowed; outlives theta */
-    size_t out, in;   /* shape of the effective weight */
-    lq_when now;      /* where training stands */
-    lq_laps *laps;    /* NULL, or where ->init adds the seconds of its stages, for studies */
+    const void *opts;   /* borrowed; outlives theta */
+    size_t out, in;     /* shape of the effective weight */
+    const char *linear; /* its name in the checkpoint, or NULL: papers treat q and k apart */
+    lq_when now;        /* where training stands */
+    lq_laps *laps;      /* NULL, or where ->init adds the seconds of its stages, for studies */
     size_t n_slots;
     lq_slot slot[LQ_MAX_SLOTS];
     void *
@@ -167,6 +169,7 @@ lq_status lq_method_options(const lq_method *method, const lq_json *spec, const 
 /* Lays theta out, zeroed, in the arena. */
 lq_status lq_theta_new(const lq_method *method, const void *opts, size_t out, size_t in,
                        lq_arena *keep, lq_theta *th);
+double lq_slot_lr_scale(const lq_slot *slot);               /* 1 when it says nothing */
 size_t lq_theta_find(const lq_theta *th, const char *slot); /* SIZE_MAX: no such slot */
 float *lq_theta_f32(const lq_theta *th, const char *slot);  /* asserts that it is there */
 uint8_t *lq_theta_codes(const lq_theta *th, const char *slot);

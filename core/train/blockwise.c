@@ -113,7 +113,7 @@ static lq_param param_of(const lq_blockwise_config *c, lq_theta *th, size_t s, f
     const lq_slot *slot = &th->slot[s];
     const bool latent = is_latent(th, slot);
     lq_param p = {.name = slot->name, .w = th->data[s], .g = grad, .n = slot->rows * slot->cols};
-    p.lr = latent ? c->lr_latent : c->lr_scales;
+    p.lr = (latent ? c->lr_latent : c->lr_scales) * lq_slot_lr_scale(slot);
     p.decay = latent ? c->decay_latent : 0;
     p.grad_scale = 1;
     p.lowest = slot->lowest;

@@ -29,6 +29,7 @@ lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const v
     for (size_t i = 0; i < out->n_theta; i++) {
         const lq_weight *t = lq_qmodel_weight(out, i);
         LQ_TRY(lq_theta_new(method, opts, t->rows, t->cols, arena, &out->theta[i]));
+        out->theta[i].linear = t->name;
     }
     return LQ_OK;
 }

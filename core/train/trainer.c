@@ -72,7 +72,7 @@ static lq_status list_slots(trainer *t, lq_arena *arena)
             LQ_TRY(lq_arena_new(arena, &t->slot_grad[i][s], n));
             lq_param p = {.w = q->theta[i].data[s], .g = t->slot_grad[i][s], .n = n};
             p.name = lq_arena_printf(arena, "%s:%s", lq_qmodel_weight(q, i)->name, slot->name);
-            p.lr = slot->lr > 0 ? slot->lr : t->c->lr;
+            p.lr = slot->lr > 0 ? slot->lr : t->c->lr * lq_slot_lr_scale(slot);
             p.grad_scale = slot->grad_scale;
             p.decay = slot->weight_decay;
             p.centre = slot->decay_centre;
