@@ -69,7 +69,11 @@ double lq_loss(const lq_weights *w, lq_lane *lane, const uint32_t *targets, floa
                lq_weights *grad, float *nll);
 /* Logits (n,V) of rows [first, first+n) of the last forward. */
 void lq_logits(const lq_weights *w, const lq_lane *lane, size_t first, size_t n, float *logits);
-/* After lq_loss with grad: adds the gradient of every weight to grad. */
+/* A loss of one's own: takes dlogits (n,V) = dL/d(logits of rows [first, first+n)), adds to the head's
+ * gradient and keeps d(h_final). Each row once, then lq_backward. */
+void lq_logits_backward(const lq_weights *w, lq_lane *lane, size_t first, size_t n,
+                        const float *dlogits, lq_weights *grad);
+/* After lq_loss with grad, or lq_logits_backward: adds the gradient of every weight to grad. */
 void lq_backward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, lq_weights *grad);
 
 /* Multiply-adds times two of one token in matrix products, forward only: linears, head, attention over
