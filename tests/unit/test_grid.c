@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 extern const lq_method lq_method_rtn, lq_method_paretoq, lq_method_template;
+extern const lq_method lq_method_lsq, lq_method_stableqat;
 
 enum { ROWS = 256, COLS = 4096 };
 static float *normal; /* (ROWS,COLS) */
@@ -170,6 +171,8 @@ static void errors_are_the_integrals_given_the_maxima(void **state)
         {PARETOQ, "{\"bits\":3}", 8, {-4. / 3, -1, -2. / 3, -1. / 3, 0, 1. / 3, 2. / 3, 1}},
         {RTN, "{\"scheme\":\"sym\",\"group\":0}", 4, {-4. / 3, -2. / 3, 0, 2. / 3}},
         {RTN, "{\"scheme\":\"sym_max\",\"group\":0}", 4, {-2, -1, 0, 1}},
+        {&lq_method_lsq, "{\"init\":\"max\"}", 4, {-2, -1, 0, 1}},
+        {&lq_method_stableqat, "{}", 4, {-2, -1, 0, 1}},
     };
     for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
         double want = 0;
