@@ -1,5 +1,7 @@
 #include "experiments/recipe.h"
 
+#include "experiments/methods.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -52,12 +54,36 @@ static const lq_option blockwise_table[] = {
     {"validation", LQ_OPTION_REAL, AT(lq_blockwise_config, validation), 0.125, 0, 0.9, NULL,
      "share of the sequences that is held out, at least one"},
     {"patience", LQ_OPTION_SIZE, AT(lq_blockwise_config, patience), 3, 1, 1000, NULL,
-     "epochs without improvement that end a block"},
+     "epochs without improvement that end a block; keep best only"},
     {"micro", LQ_OPTION_SIZE, AT(lq_blockwise_config, micro), 4, 1, 65536, NULL,
      "sequences per micro-batch"},
     {"lanes", LQ_OPTION_SIZE, AT(lq_blockwise_config, lanes), 2, 1, 256, NULL,
      "micro-batches side by side; part of the arithmetic, threads are not"},
+    /* From here on: not written where all have these values (docs/decisions/0042). */
+    {"iterations", LQ_OPTION_SIZE, AT(lq_blockwise_config, iterations), 0, 0, 1e9, NULL,
+     "steps of a block in place of epochs; 0: epochs"},
+    {"target", LQ_OPTION_CHOICE, AT(lq_blockwise_config, target), LQ_TARGET_MODEL, 0, 0,
+     LQ_BLOCKWISE_TARGET_WORDS,
+     "what the full-precision model has there, or its block makes of the same inputs, or both"},
+    {"optimizer", LQ_OPTION_CHOICE, AT(lq_blockwise_config, optimizer), LQ_OPTIMIZER_ADAMW, 0, 0,
+     LQ_OPTIMIZER_WORDS, "of a block"},
+    {"beta1", LQ_OPTION_REAL, AT(lq_blockwise_config, beta1), 0.9, 0, 1, NULL, "Adam and Lion"},
+    {"beta2", LQ_OPTION_REAL, AT(lq_blockwise_config, beta2), 0.999, 0, 1, NULL, "Adam and Lion"},
+    {"schedule", LQ_OPTION_CHOICE, AT(lq_blockwise_config, schedule), 0, 0, 0,
+     LQ_BLOCKWISE_SCHEDULE_WORDS, "learning rates over the steps of a block"},
+    {"lr_floor", LQ_OPTION_REAL, AT(lq_blockwise_config, lr_floor), 0, 0, 1, NULL,
+     "what a schedule falls to, as a share of the rate"},
+    {"lr_unit", LQ_OPTION_CHOICE, AT(lq_blockwise_config, lr_unit), LQ_LR_STEP, 0, 0,
+     LQ_BLOCKWISE_LR_UNIT_WORDS, "rates are a step's, or what all steps of a block add up to"},
+    {"slot_rates", LQ_OPTION_BOOL, AT(lq_blockwise_config, slot_rates), 0, 0, 0, NULL,
+     "a slot's own learning rate, decay and gradient scale hold here, too"},
+    {"decay_latent", LQ_OPTION_REAL, AT(lq_blockwise_config, decay_latent), 0, 0, 100, NULL,
+     "weight decay of slots of the weight's shape or larger"},
+    {"keep", LQ_OPTION_CHOICE, AT(lq_blockwise_config, keep), LQ_KEEP_BEST, 0, 0,
+     LQ_BLOCKWISE_KEEP_WORDS,
+     "state a block ends with: of least held-out loss, the last, or of least loss of a step"},
 };
+enum { N_FIRST_BLOCKWISE = 12 }; /* written wherever there is a stage */
 static const lq_option eval_table[] = {
     {"context", LQ_OPTION_SIZE, AT(lq_eval_opts, context), 128, 2, 1 << 20, NULL,
      "tokens per window"},
@@ -93,11 +119,10 @@ static lq_status read_texts(const lq_json *member, const char *place, const text
 }
 
 /* One member: some keys are text, the rest belongs to the table. */
-static lq_status read_member(const lq_json *run, const char *where, const char *key,
+static lq_status read_member(const lq_json *member, const char *where, const char *key,
                              const text_key *text, size_t n_text, const lq_option *table, size_t n,
                              lq_arena *arena, void *opts)
 {
-    const lq_json *member = lq_json_get(run, key);
     const char *place = lq_arena_printf(arena, "%s: %s", where, key);
     if (member != NULL && lq_json_type(member) != LQ_JSON_OBJECT)
         return lq_fail(LQ_E_OPTION, "%s must be an object", place);
@@ -111,20 +136,93 @@ static lq_status read_member(const lq_json *run, const char *where, const char *
     return status;
 }
 
+/* The stage that belongs to the method of a run, as settings; NULL: it has none. */
+static lq_status stage_of_method(const lq_json *run, const char *where, lq_arena *arena,
+                                 const lq_method **method, const char **settings)
+{
+    const lq_json *given = lq_json_get(run, "method");
+    const char *name;
+    void *opts;
+    *settings = NULL;
+    if (given == NULL)
+        return LQ_OK;
+    LQ_TRY(lq_json_text(given, where, "name", NULL, &name));
+    LQ_TRY(lq_method_find(name, method));
+    if ((*method)->blockwise == NULL)
+        return LQ_OK;
+    lq_json *options = lq_json_object();
+    for (const lq_json *m = lq_json_first(given); m != NULL; m = lq_json_next(m))
+        if (strcmp(lq_json_key(m), "name") != 0)
+            lq_json_set(options, lq_json_key(m), lq_json_copy(m));
+    const lq_status status = lq_method_options(*method, options, where, arena, &opts);
+    lq_json_free(options);
+    LQ_TRY(status);
+    *settings = (*method)->blockwise(opts);
+    return LQ_OK;
+}
+
+static lq_status read_blockwise(const lq_json *run, const char *where, lq_arena *arena,
+                                lq_recipe *r)
+{
+    const text_key text[] = {{"slots", "scales", &r->blockwise.slots}};
+    const lq_json *given = lq_json_get(run, "blockwise");
+    const lq_method *method = NULL;
+    const char *settings;
+    lq_json *merged = NULL;
+    LQ_TRY(stage_of_method(run, where, arena, &method, &settings));
+    r->stage_of_method = settings != NULL;
+    if (settings != NULL && (given == NULL || lq_json_type(given) == LQ_JSON_OBJECT)) {
+        const lq_preset stage = {"", settings};
+        LQ_TRY(lq_options_preset(&stage, 1, given, &merged));
+        given = merged;
+    }
+    const lq_status status = read_member(given, where, "blockwise", text, 1, blockwise_table,
+                                         COUNT(blockwise_table), arena, &r->blockwise);
+    lq_json_free(merged);
+    LQ_TRY(status);
+    if (r->stage_of_method && !lq_blockwise_is_on(&r->blockwise))
+        return lq_fail(LQ_E_OPTION,
+                       "%s: blockwise: without its block-wise stage %s would be another method; "
+                       "let iterations or epochs be above 0",
+                       where, method->name);
+    return LQ_OK;
+}
+
 lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena, lq_recipe *r)
 {
     const text_key train[] = {{"data", "techdocs:train", &r->train_data}};
     const text_key calib[] = {{"data", "techdocs:calib", &r->calib_data},
                               {"hessians", NULL, &r->hessians}};
     const text_key eval[] = {{"data", "techdocs:test", &r->eval_data}};
-    const text_key blockwise[] = {{"slots", "scales", &r->blockwise.slots}};
-    LQ_TRY(read_member(run, where, "train", train, 1, train_table, COUNT(train_table), arena,
-                       &r->train));
-    LQ_TRY(read_member(run, where, "calib", calib, 2, calib_table, COUNT(calib_table), arena,
-                       &r->calib));
-    LQ_TRY(read_member(run, where, "blockwise", blockwise, 1, blockwise_table,
-                       COUNT(blockwise_table), arena, &r->blockwise));
-    return read_member(run, where, "eval", eval, 1, eval_table, COUNT(eval_table), arena, &r->eval);
+    LQ_TRY(read_member(lq_json_get(run, "train"), where, "train", train, 1, train_table,
+                       COUNT(train_table), arena, &r->train));
+    LQ_TRY(read_member(lq_json_get(run, "calib"), where, "calib", calib, 2, calib_table,
+                       COUNT(calib_table), arena, &r->calib));
+    LQ_TRY(read_blockwise(run, where, arena, r));
+    return read_member(lq_json_get(run, "eval"), where, "eval", eval, 1, eval_table,
+                       COUNT(eval_table), arena, &r->eval);
+}
+
+/* Every option of the stage; of those after the first, all or, where none is set, none. */
+static lq_json *write_blockwise(const lq_recipe *r)
+{
+    const lq_option *more = blockwise_table + N_FIRST_BLOCKWISE;
+    const size_t n_more = COUNT(blockwise_table) - N_FIRST_BLOCKWISE;
+    lq_blockwise_config unset = r->blockwise;
+    lq_arena arena = {0};
+    LQ_ASSERT(lq_options_read(more, n_more, NULL, "", &unset) == LQ_OK); /* the defaults */
+    lq_json *set = lq_options_write(more, n_more, &r->blockwise);
+    lq_json *defaults = lq_options_write(more, n_more, &unset);
+    const bool plain =
+        strcmp(lq_json_canonical(set, &arena), lq_json_canonical(defaults, &arena)) == 0;
+    lq_json *all = lq_options_write(
+        blockwise_table, r->stage_of_method || !plain ? COUNT(blockwise_table) : N_FIRST_BLOCKWISE,
+        &r->blockwise);
+    lq_json_set_string(all, "slots", r->blockwise.slots);
+    lq_json_free(set);
+    lq_json_free(defaults);
+    lq_arena_close(&arena);
+    return all;
 }
 
 void lq_recipe_write(const lq_recipe *r, lq_json *run)
@@ -137,12 +235,8 @@ void lq_recipe_write(const lq_recipe *r, lq_json *run)
     lq_json_set_string(eval, "data", r->eval_data);
     if (r->hessians != NULL)
         lq_json_set_string(calib, "hessians", r->hessians);
-    if (r->blockwise.epochs > 0) {
-        lq_json *blockwise =
-            lq_options_write(blockwise_table, COUNT(blockwise_table), &r->blockwise);
-        lq_json_set_string(blockwise, "slots", r->blockwise.slots);
-        lq_json_set(run, "blockwise", blockwise);
-    }
+    if (lq_blockwise_is_on(&r->blockwise))
+        lq_json_set(run, "blockwise", write_blockwise(r));
     lq_json_set(run, "train", train);
     lq_json_set(run, "calib", calib);
     lq_json_set(run, "eval", eval);
@@ -150,7 +244,8 @@ void lq_recipe_write(const lq_recipe *r, lq_json *run)
 
 bool lq_recipe_calibrates(const lq_recipe *r, unsigned needs)
 {
-    return r->blockwise.epochs > 0 || ((needs & LQ_NEEDS_GRAM) != 0 && r->hessians == NULL);
+    return lq_blockwise_is_on(&r->blockwise) || (needs & LQ_NEEDS_FEATURES) != 0 ||
+           ((needs & LQ_NEEDS_GRAM) != 0 && r->hessians == NULL);
 }
 
 size_t lq_recipe_steps(const lq_recipe *r, double tokens)

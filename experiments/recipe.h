@@ -26,12 +26,14 @@ typedef struct lq_recipe {
     lq_calib_opts calib;
     lq_eval_opts eval;
     lq_blockwise_config blockwise; /* epochs 0: off */
+    bool stage_of_method; /* the run's method brings a block-wise stage (lq_method.blockwise) */
     const char *train_data, *calib_data, *eval_data;
     const char *hessians; /* file of `lcqat calibrate`; NULL: collected in the run */
 } lq_recipe;
 
 /* Reads the members "train", "calib", "eval", "blockwise" of a run (each may be absent). Names are copied
- * into the arena. */
+ * into the arena. What `blockwise` leaves open is filled by the run's method where that has a stage of its
+ * own; LQ_E_OPTION when such a stage is switched off. */
 lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena, lq_recipe *out);
 /* Writes the members, all defaults spelt out, into a run. "blockwise" and calib.hessians are written only
  * where they do something: a run without them is the run that it was before they existed. */

@@ -9,14 +9,20 @@ void lq_kernels_fill_ref(lq_kernel_table *table);
 void lq_kernels_fill_ref_quant(lq_kernel_table *table);
 void lq_kernels_fill_ref_seq(lq_kernel_table *table);
 void lq_kernels_fill_ref_round(lq_kernel_table *table);
-enum { N_FAMILIES = 4 }; /* source files of kernels; an instruction set has one object of each */
+void lq_kernels_fill_ref_infer(lq_kernel_table *table);
+void lq_kernels_fill_ref_divergence(lq_kernel_table *table);
+enum { N_FAMILIES = 6 }; /* source files of kernels; an instruction set has one object of each */
 typedef void fill_family(lq_kernel_table *table);
 #define LQ_FILL(isa)                                                                           \
     fill_family lq_kernels_fill_##isa, lq_kernels_fill_quant_##isa, lq_kernels_fill_seq_##isa, \
-        lq_kernels_fill_round_##isa;                                                           \
-    static fill_family *const of_##isa[N_FAMILIES] = {                                         \
-        lq_kernels_fill_##isa, lq_kernels_fill_quant_##isa, lq_kernels_fill_seq_##isa,         \
-        lq_kernels_fill_round_##isa};
+        lq_kernels_fill_round_##isa, lq_kernels_fill_infer_##isa,                              \
+        lq_kernels_fill_divergence_##isa;                                                      \
+    static fill_family *const of_##isa[N_FAMILIES] = {lq_kernels_fill_##isa,                   \
+                                                      lq_kernels_fill_quant_##isa,             \
+                                                      lq_kernels_fill_seq_##isa,               \
+                                                      lq_kernels_fill_round_##isa,             \
+                                                      lq_kernels_fill_infer_##isa,             \
+                                                      lq_kernels_fill_divergence_##isa};
 LQ_FILL(base)
 #ifdef __x86_64__
 LQ_FILL(v3)
@@ -40,6 +46,8 @@ static void add_variant(const char *name, fill_family *const *families)
     lq_kernels_fill_ref_quant(&v->table);
     lq_kernels_fill_ref_seq(&v->table);
     lq_kernels_fill_ref_round(&v->table);
+    lq_kernels_fill_ref_infer(&v->table);
+    lq_kernels_fill_ref_divergence(&v->table);
     for (size_t i = 0; families != NULL && i < N_FAMILIES; i++)
         families[i](&v->table);
 }

@@ -27,6 +27,8 @@
              size_t heads, size_t dh, float direction))                                            \
     /* p (T,T) in place: row t becomes softmax(scale * p[t][0..t]), zeros after t. */              \
     X(softmax_causal_fwd, (float *p, size_t T, float scale))                                       \
+    /* p (n) in place: becomes softmax(scale * p). */                                              \
+    X(softmax, (float *p, size_t n, float scale))                                                  \
     /* dp (T,T) in place: becomes scale * p * (dp - sum_j p dp), zeros after t. */                 \
     X(softmax_causal_bwd, (float *dp, const float *p, size_t T, float scale))                      \
     /* y (n) = silu(gate) * up, silu(g) = g / (1 + exp(-g)). */                                    \
@@ -38,6 +40,14 @@
      * weight * dnll/dlogits. A target >= V is skipped: nll 0, gradient 0. */                      \
     X(cross_entropy, (float *nll, float *logits, const uint32_t *target, size_t n, size_t V,       \
                       float weight))                                                               \
+    /* With p = softmax(t / T), q = softmax(s / T), row by row, inv_T = 1 / T: nats (n) =           \
+     * forward KL(p||q) + reverse KL(q||p); t (n,V) becomes weight * dnats/ds. */                  \
+    X(kl_divergence, (float *nats, float *t, const float *s, size_t n, size_t V, float inv_T,      \
+                      float forward, float reverse, float weight))                                 \
+    /* The same of nats (n) = beta KL(p||m) + (1 - beta) KL(q||m), m = beta p + (1 - beta) q,       \
+     * 0 < beta < 1. */                                                                            \
+    X(js_divergence, (float *nats, float *t, const float *s, size_t n, size_t V, float inv_T,      \
+                      float beta, float weight))                                                   \
     /* y (n) += x (n). */                                                                          \
     X(add, (float *y, const float *x, size_t n))                                                   \
     /* AdamW on n values, arXiv:1711.05101 alg. 2: m, v moments, g scaled by g_scale first;        \
@@ -72,7 +82,15 @@
     /* t (left,n) += M' delta, delta (d,n), M (d,left): what rounding d columns of a weight moves  \
      * in the columns on their left, for n rows. The d terms are added one by one. */              \
     X(feed, (float *t, size_t n, size_t ldt, size_t left, const float *delta, size_t ldd,          \
-             size_t d, const float *M, size_t ldm))
+             size_t d, const float *M, size_t ldm))                                                \
+    /* y (m,n) = x (m,k) W', W (n,k), for few rows of x: W is read once a few rows. The bits of a  \
+     * value depend on its row of x and its row of W alone, not on m or n. */                      \
+    X(project, (float *y, size_t ldy, const float *x, size_t ldx, size_t m, const float *W,        \
+                size_t ldw, size_t n, size_t k))                                                   \
+    /* y (d) = sum over i < n of p[i] v[i], v (n,d). */                                            \
+    X(mix, (float *y, const float *p, const float *v, size_t ldv, size_t n, size_t d))             \
+    /* y (n) = x (n) as bfloat16, ties to even; a NaN stays one. */                                \
+    X(to_bf16, (uint16_t *y, const float *x, size_t n))
 /* clang-format on */
 
 typedef struct lq_kernel_table {

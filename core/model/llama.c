@@ -56,7 +56,7 @@ size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, bool back)
 }
 
 /* Angles in float, as the Hugging Face code computes them. */
-static void fill_rope(const lq_config *c, size_t T, float *cosine, float *sine)
+void lq_rope_fill(const lq_config *c, size_t T, float *cosine, float *sine)
 {
     const size_t half = c->dh / 2;
     for (size_t i = 0; i < half; i++) {
@@ -94,7 +94,7 @@ lq_status lq_lane_new(const lq_config *c, size_t B, size_t T, bool back, lq_aren
 #define X(field, floats) LQ_TRY(lq_arena_new(arena, &lane->field, (floats)));
     LANE_ACTS(X)
 #undef X
-    fill_rope(c, T, lane->cosine, lane->sine);
+    lq_rope_fill(c, T, lane->cosine, lane->sine);
     *out = lane;
     return LQ_OK;
 }
@@ -148,13 +148,13 @@ static void attend(const lq_lane *lane, lq_layer_acts *a, size_t B)
         }
 }
 
-void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,
-                      float *y)
+void lq_attention_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x,
+                          size_t B)
 {
     const lq_config *c = &lane->config;
     lq_layer_acts *a = &lane->layer[layer];
     float *const *t = w->layer[layer];
-    const size_t N = B * lane->T, D = c->D, E = lane->E, F = c->F, HD = c->H * c->dh;
+    const size_t N = B * lane->T, D = c->D, E = lane->E, HD = c->H * c->dh;
     const lq_kernel_table *k = lq_kernels();
     LQ_ASSERT(B <= lane->B_max);
 
@@ -169,12 +169,29 @@ void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const fl
     attend(lane, a, B);
     memcpy(a->x2, a->x, N * D * sizeof *x);
     lq_gemm_nt(N, D, HD, 1, a->o, HD, t[LQ_O], HD, 1, a->x2, D);
+}
+
+void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, float *y)
+{
+    const lq_config *c = &lane->config;
+    lq_layer_acts *a = &lane->layer[layer];
+    float *const *t = w->layer[layer];
+    const size_t N = B * lane->T, D = c->D, F = c->F;
+    const lq_kernel_table *k = lq_kernels();
+
     k->rmsnorm_fwd(a->h2, a->rstd2, a->x2, t[LQ_POST_NORM], N, D, (float)c->eps);
     lq_gemm_nt(N, 2 * F, D, 1, a->h2, D, t[LQ_GATE], D, 0, a->gu, 2 * F);
     for (size_t r = 0; r < N; r++)
         k->swiglu_fwd(a->act + r * F, a->gu + r * 2 * F, a->gu + r * 2 * F + F, F);
-    memcpy(y, a->x2, N * D * sizeof *x);
+    memcpy(y, a->x2, N * D * sizeof *y);
     lq_gemm_nt(N, D, F, 1, a->act, F, t[LQ_DOWN], F, 1, y, D);
+}
+
+void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,
+                      float *y)
+{
+    lq_attention_forward(w, lane, layer, x, B);
+    lq_mlp_forward(w, lane, layer, B, y);
 }
 
 void lq_forward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, size_t B)

@@ -50,6 +50,10 @@ void lq_forward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, size
 void lq_embed(const lq_weights *w, const uint32_t *tokens, size_t n, float *x);
 void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,
                       float *y);
+/* The two halves of that: x -> x2 of the layer's activations; x2 -> y. */
+void lq_attention_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x,
+                          size_t B);
+void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, float *y);
 /* After lq_block_forward of B sequences on a lane for backward: dx, dy (B T, D); may be the same array,
  * dx may be NULL. grad (LQ_N_LAYER_TENSORS) points to the gradients of the block's tensors as
  * w->layer[layer] does to the tensors, with the same neighbours; they are added to. */
@@ -65,7 +69,11 @@ double lq_loss(const lq_weights *w, lq_lane *lane, const uint32_t *targets, floa
                lq_weights *grad, float *nll);
 /* Logits (n,V) of rows [first, first+n) of the last forward. */
 void lq_logits(const lq_weights *w, const lq_lane *lane, size_t first, size_t n, float *logits);
-/* After lq_loss with grad: adds the gradient of every weight to grad. */
+/* A loss of one's own: takes dlogits (n,V) = dL/d(logits of rows [first, first+n)), adds to the head's
+ * gradient and keeps d(h_final). Each row once, then lq_backward. */
+void lq_logits_backward(const lq_weights *w, lq_lane *lane, size_t first, size_t n,
+                        const float *dlogits, lq_weights *grad);
+/* After lq_loss with grad, or lq_logits_backward: adds the gradient of every weight to grad. */
 void lq_backward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, lq_weights *grad);
 
 /* Multiply-adds times two of one token in matrix products, forward only: linears, head, attention over

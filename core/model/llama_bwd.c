@@ -8,10 +8,20 @@
 #include <math.h>
 #include <string.h>
 
+/* logits = h_final head' */
+void lq_logits_backward(const lq_weights *w, lq_lane *lane, size_t first, size_t n,
+                        const float *dlogits, lq_weights *grad)
+{
+    const size_t D = lane->config.D, V = lane->config.V;
+    LQ_ASSERT(lane->for_backward);
+    lq_gemm_tn(V, D, n, 1, dlogits, V, lane->h_final + first * D, D, 1, grad->head, D);
+    lq_gemm_nn(n, D, V, 1, dlogits, V, w->head, D, 0, lane->dh + first * D, D);
+}
+
 double lq_loss(const lq_weights *w, lq_lane *lane, const uint32_t *targets, float weight,
                lq_weights *grad, float *nll)
 {
-    const size_t N = lane->B * lane->T, D = lane->config.D, V = lane->config.V;
+    const size_t N = lane->B * lane->T, V = lane->config.V;
     double total = 0;
     LQ_ASSERT(grad == NULL || lane->for_backward);
     for (size_t at = 0; at < N; at += LQ_HEAD_CHUNK) {
@@ -25,9 +35,7 @@ double lq_loss(const lq_weights *w, lq_lane *lane, const uint32_t *targets, floa
             memcpy(nll + at, lane->nll, n * sizeof *nll);
         if (grad == NULL)
             continue;
-        /* logits = h_final head' */
-        lq_gemm_tn(V, D, n, 1, lane->logits, V, lane->h_final + at * D, D, 1, grad->head, D);
-        lq_gemm_nn(n, D, V, 1, lane->logits, V, w->head, D, 0, lane->dh + at * D, D);
+        lq_logits_backward(w, lane, at, n, lane->logits, grad);
     }
     return total;
 }

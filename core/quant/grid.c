@@ -19,10 +19,12 @@ static int clip_code(float code, int q_max)
 
 int lq_grid_code(lq_grid grid, int q_max, float w)
 {
-    return clip_code(rintf(w / grid.step) + (float)grid.zero, q_max);
+    if (grid.real_zero)
+        return clip_code(rintf(w / grid.step + grid.zero), q_max);
+    return clip_code(rintf(w / grid.step) + grid.zero, q_max);
 }
 
-float lq_grid_value(lq_grid grid, int code) { return grid.step * (float)(code - grid.zero); }
+float lq_grid_value(lq_grid grid, int code) { return grid.step * ((float)code - grid.zero); }
 
 static lq_grid grid_of_range(const lq_grid_rule *rule, float lo, float hi)
 {
@@ -30,6 +32,10 @@ static lq_grid grid_of_range(const lq_grid_rule *rule, float lo, float hi)
     float top = -lo > hi ? -lo : hi;
     float step = 0, zero = (float)half;
     switch (rule->scheme) {
+    case LQ_GRID_REAL_ZERO:
+        step = lq_grid_round_step((hi - lo) / (float)rule->q_max);
+        zero = lq_f16_to_f32(lq_f32_to_f16(-lo / step));
+        return (lq_grid){.step = step, .zero = zero, .real_zero = true};
     case LQ_GRID_ASYM:
         step = lq_grid_round_step((hi - lo) / (float)rule->q_max);
         zero = rintf(-lo / step);
@@ -48,7 +54,7 @@ static lq_grid grid_of_range(const lq_grid_rule *rule, float lo, float hi)
         step = lq_grid_round_step((-lo > hi ? -lo : -hi) / (float)half);
         break;
     }
-    return (lq_grid){.step = step, .zero = clip_code(zero, rule->q_max)};
+    return (lq_grid){.step = step, .zero = (float)clip_code(zero, rule->q_max)};
 }
 
 /* sum |w_eff - w|^2.4, or any number >= enough once it is known to reach that. */
@@ -74,17 +80,17 @@ bool lq_grid_fit(const lq_grid_rule *rule, const float *w, size_t n, lq_grid *ou
         lo = lo < 0.0f ? lo : 0.0f;
         hi = hi > 0.0f ? hi : 0.0f;
         if (lo == hi) { /* all zeros: any step does */
-            lo = -1.0f;
+            lo = rule->scheme == LQ_GRID_REAL_ZERO ? 0.0f : -1.0f;
             hi = 1.0f;
         }
     }
     *out = grid_of_range(rule, lo, hi);
-    bool found = isfinite(out->step);
+    bool found = isfinite(out->step) && isfinite(out->zero);
     double best = found && rule->mse ? group_error(rule, *out, w, n, HUGE_VAL) : HUGE_VAL;
     for (int k = 1; k < N_SHRINKS && rule->mse; k++) {
         float shrink = (float)(1.0 - k / 100.0);
         lq_grid grid = grid_of_range(rule, shrink * lo, shrink * hi);
-        if (!isfinite(grid.step))
+        if (!isfinite(grid.step) || !isfinite(grid.zero))
             continue;
         double error = group_error(rule, grid, w, n, best);
         if (error < best) { /* strictly: of equals the widest wins */
@@ -103,9 +109,17 @@ size_t lq_grid_groups(const lq_grid_rule *rule, size_t in)
     return in / rule->group + (in % rule->group != 0);
 }
 
+void lq_grid_span(const lq_grid_rule *rule, size_t in, size_t g, size_t *first, size_t *end)
+{
+    const size_t each = lq_grid_groups(rule, in) == 1 ? in : rule->group;
+    *first = g * each;
+    *end = in - *first < each ? in : *first + each;
+}
+
 bool lq_grid_has_zero(const lq_grid_rule *rule)
 {
-    return rule->scheme == LQ_GRID_ASYM || rule->scheme == LQ_GRID_ASYM_RANGE;
+    return rule->scheme == LQ_GRID_ASYM || rule->scheme == LQ_GRID_ASYM_RANGE ||
+           rule->scheme == LQ_GRID_REAL_ZERO;
 }
 
 enum { CODES, STEP, ZERO }; /* slots */
@@ -117,17 +131,34 @@ void lq_grid_layout(const lq_grid_rule *rule, size_t out, size_t in, lq_slot *sl
     slot[STEP] = (lq_slot){"step", LQ_KIND_FIXED, .rows = out, .cols = groups, .grad_scale = 1};
     *n_slots = ZERO;
     if (lq_grid_has_zero(rule)) {
-        slot[ZERO] =
-            (lq_slot){"zero", LQ_KIND_DISCRETE, .rows = out, .cols = groups, .grad_scale = 1};
+        const bool real = rule->scheme == LQ_GRID_REAL_ZERO;
+        slot[ZERO] = (lq_slot){"zero", real ? LQ_KIND_FIXED : LQ_KIND_DISCRETE, .rows = out,
+                               .cols = groups, .grad_scale = 1};
         *n_slots = ZERO + 1;
     }
+}
+
+lq_status lq_grid_theta(const lq_grid_rule *rule, size_t out, size_t in, lq_arena *arena,
+                        lq_theta *th)
+{
+    *th = (lq_theta){.out = out, .in = in};
+    lq_grid_layout(rule, out, in, th->slot, &th->n_slots);
+    for (size_t i = 0; i < th->n_slots; i++) {
+        const size_t each = th->slot[i].kind == LQ_KIND_DISCRETE ? 1 : sizeof(float);
+        LQ_TRY(lq_arena_zeroed(arena, th->slot[i].rows * th->slot[i].cols, each, &th->data[i]));
+    }
+    return LQ_OK;
 }
 
 lq_grid lq_grid_get(const lq_theta *th, const lq_grid_rule *rule, size_t row, size_t group)
 {
     size_t at = row * th->slot[STEP].cols + group;
-    lq_grid grid = {.step = ((const float *)th->data[STEP])[at], .zero = (rule->q_max + 1) / 2};
-    if (lq_grid_has_zero(rule))
+    lq_grid grid = {.step = ((const float *)th->data[STEP])[at],
+                    .zero = (float)((rule->q_max + 1) / 2),
+                    .real_zero = rule->scheme == LQ_GRID_REAL_ZERO};
+    if (grid.real_zero)
+        grid.zero = ((const float *)th->data[ZERO])[at];
+    else if (lq_grid_has_zero(rule))
         grid.zero = ((const uint8_t *)th->data[ZERO])[at];
     return grid;
 }
@@ -136,7 +167,9 @@ void lq_grid_set(lq_theta *th, const lq_grid_rule *rule, size_t row, size_t grou
 {
     size_t at = row * th->slot[STEP].cols + group;
     ((float *)th->data[STEP])[at] = grid.step;
-    if (lq_grid_has_zero(rule))
+    if (grid.real_zero)
+        ((float *)th->data[ZERO])[at] = grid.zero;
+    else if (lq_grid_has_zero(rule))
         ((uint8_t *)th->data[ZERO])[at] = (uint8_t)grid.zero;
 }
 
@@ -165,7 +198,9 @@ lq_status lq_grid_pack(const lq_theta *th, const lq_grid_rule *rule, lq_sink *by
     size_t levels = (size_t)rule->q_max + 1, n_steps = th->slot[STEP].rows * th->slot[STEP].cols;
     LQ_TRY(lq_sink_codes(bytes, th->data[CODES], th->out, th->in, levels));
     LQ_TRY(lq_sink_f16(bytes, th->data[STEP], n_steps));
-    if (lq_grid_has_zero(rule))
+    if (rule->scheme == LQ_GRID_REAL_ZERO)
+        LQ_TRY(lq_sink_f16(bytes, th->data[ZERO], n_steps));
+    else if (lq_grid_has_zero(rule))
         LQ_TRY(lq_sink_codes(bytes, th->data[ZERO], 1, n_steps, levels));
     return LQ_OK;
 }
@@ -179,7 +214,9 @@ lq_status lq_grid_unpack(lq_theta *th, const lq_grid_rule *rule, lq_source *byte
     for (size_t i = 0; i < n_steps; i++)
         if (step[i] == 0.0f || (step[i] < 0.0f && rule->scheme != LQ_GRID_FULLRANGE))
             return lq_fail(LQ_E_FORMAT, "%s: step %zu is %g", bytes->where, i, (double)step[i]);
-    if (lq_grid_has_zero(rule))
+    if (rule->scheme == LQ_GRID_REAL_ZERO)
+        LQ_TRY(lq_source_f16(bytes, th->data[ZERO], n_steps));
+    else if (lq_grid_has_zero(rule))
         LQ_TRY(lq_source_codes(bytes, th->data[ZERO], 1, n_steps, levels));
     return LQ_OK;
 }

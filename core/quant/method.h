@@ -29,6 +29,7 @@ typedef struct lq_slot { /* one tensor of theta, as ->layout declares it */
     double lr_scale;     /* times that the stage's lr, where the slot has none of its own; 0: 1 */
     double weight_decay; /* towards decay_centre */
     double decay_centre;
+    double lowest, highest; /* block-wise tuning keeps its values within; both 0: anywhere */
 } lq_slot;
 
 /* Where training stands. The trainer writes it into each theta before it asks for effective weights; a
@@ -58,14 +59,43 @@ typedef struct lq_theta { /* the parameters of one linear layer; an arena owns t
 typedef struct lq_calib { /* what calibration collected at the input of one linear layer */
     const double *gram;   /* (in,in) E[x' x], uncentred; NULL when the method does not need it */
     size_t n_tokens;
+    const double *mean_abs; /* (in) E|x|; NULL when the method does not need it */
 } lq_calib;
 
 typedef enum lq_family { LQ_FAMILY_NONE, LQ_FAMILY_SCALAR, LQ_FAMILY_VECTOR } lq_family;
 enum {
     LQ_NEEDS_GRAM = 1,         /* calibration has to collect E[x' x] */
     LQ_NEEDS_QUANT_PREFIX = 2, /* calibration inputs come from the already quantized blocks */
-    LQ_TRAINS = 4              /* a QAT method: it has a training stage after ->init */
+    LQ_TRAINS = 4,             /* a QAT method: it has a training stage after ->init */
+    LQ_NEEDS_MEAN_ABS = 8,     /* calibration has to collect E|x| */
+    LQ_NEEDS_FEATURES =
+        16 /* ->init_block asks for errors: calibration text, whatever a file holds */
 };
+
+/* The linears of one transformer block, for a method that fits them together. An input is what linears
+ * read: q, k and v share one. */
+enum { LQ_BLOCK_LINEARS = 7 };
+enum { LQ_FED_BY_NORM = -1, LQ_FED_BY_MANY = -2 };
+typedef struct lq_block {
+    size_t n;                           /* linears, <= LQ_BLOCK_LINEARS */
+    lq_theta *theta[LQ_BLOCK_LINEARS];  /* to be filled */
+    const char *name[LQ_BLOCK_LINEARS]; /* "q_proj", ... */
+    const float *w[LQ_BLOCK_LINEARS];   /* full-precision weights */
+    lq_calib calib[LQ_BLOCK_LINEARS];   /* of full-precision inputs */
+    size_t input[LQ_BLOCK_LINEARS]; /* the number of the input that a linear reads, < n_inputs */
+    size_t n_inputs;
+    int fed_by
+        [LQ_BLOCK_LINEARS]; /* of an input: the gains of a norm, the linear whose rows reach its
+                                     columns one by one, or neither: it cannot be rescaled */
+    /* Mean squared error on full-precision features, with weights candidate[i] where it is not NULL, at
+     * the output of the module that reads the input: attention for q, k, v; the MLP for gate and up; else
+     * the linear alone. */
+    double (*error)(void *context, size_t input, const float *const *candidate);
+    /* From here on the model divides this input by t: gains of the norm that feeds it, or the bias of the
+     * linear that does; the rows of that linear are the method's own. */
+    void (*divide)(void *context, size_t input, const float *t);
+    void *context;
+} lq_block;
 
 typedef struct lq_sink { /* growing bytes; start with {0} and an arena */
     lq_arena *arena;
@@ -99,6 +129,12 @@ typedef struct lq_method {
      * tried (the note says which). */
     lq_status (*init)(lq_theta *th, const float *w, const lq_calib *calib, const lq_rng *rng,
                       lq_arena *scratch);
+    /* Optional: in place of ->init where whole blocks are quantized. Weights are wanted in the basis that
+     * ->divide left. Errors as ->init, with the linear's name in the note. */
+    lq_status (*init_block)(lq_block *block, const lq_rng *rng, lq_arena *scratch);
+    /* Optional: the block-wise stage that is a part of the method, as settings "key=value ..." of a run's
+     * member "blockwise"; they fill what the run leaves open, and the stage cannot be left out. */
+    const char *(*blockwise)(const void *opts);
     /* Optional: a stage of training is about to begin, for the first time or after a resume (->init has
      * run again, too). The method may rewrite its slots (freeze codes) and say anew which of them train. */
     lq_status (*begin)(lq_theta *th, lq_stage stage, lq_arena *scratch);

@@ -4,18 +4,20 @@
 #include "core/math/gemm.h"
 #include "core/math/kernels.h"
 #include "core/train/optimizer.h"
+#include "core/train/schedule.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* PyTorch's Adam, but for epsilon: gradients of a mean over all entries of a block's output are small,
- * and 1e-8 would not be (docs/decisions/0041). */
-static const lq_adamw adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-12};
+/* PyTorch's Adam has 1e-8: gradients of a mean over all entries of a block's output are small, and that
+ * would not be (docs/decisions/0041). */
+static const double adam_eps = 1e-12;
 
 typedef struct lane { /* activations and gradients of some micro-batches; one thread at a time */
     lq_lane *acts;
     float *flat, *grad[LQ_N_LAYER_TENSORS]; /* laid out as the block's tensors are */
+    float *second; /* (T,D) distance from the other target; NULL: there is one only */
     double squares;
 } lane;
 
@@ -24,6 +26,8 @@ typedef struct tuner {
     const lq_blockwise_config *c;
     const lq_blockwise_data *data;
     size_t layer, n_train, n_floats; /* n_floats: of all tensors of the block */
+    size_t steps, done;              /* of this block */
+    double least_step;               /* least training loss of a step */
     lq_weights view;                 /* q->w, seen as a model of this one block */
     lane *lane;                      /* (c->lanes); lane 0 collects the gradients */
     lq_param *param;
@@ -50,7 +54,7 @@ static bool is_listed(const char *list, const char *name)
 
 static bool is_latent(const lq_theta *th, const lq_slot *slot)
 {
-    return slot->rows == th->out && slot->cols == th->in;
+    return slot->rows == th->out && slot->cols >= th->in;
 }
 
 static bool moves(const lq_blockwise_config *c, const lq_theta *th, const lq_slot *slot)
@@ -96,12 +100,33 @@ lq_status lq_blockwise_check(const lq_blockwise_config *c, const lq_qmodel *q)
 
 static lq_status add_param(tuner *t, lq_arena *arena, lq_param p)
 {
-    p.grad_scale = 1;
+    p.lr /= t->c->lr_unit == LQ_LR_STAGE ? (double)t->steps : 1;
     LQ_TRY(lq_arena_new(arena, &p.m, p.n));
     LQ_TRY(lq_arena_new(arena, &p.v, p.n));
     t->n_values += p.n;
     t->param[t->n_params++] = p;
     return LQ_OK;
+}
+
+static lq_param param_of(const lq_blockwise_config *c, lq_theta *th, size_t s, float *grad)
+{
+    const lq_slot *slot = &th->slot[s];
+    const bool latent = is_latent(th, slot);
+    lq_param p = {.name = slot->name, .w = th->data[s], .g = grad, .n = slot->rows * slot->cols};
+    p.lr = (latent ? c->lr_latent : c->lr_scales) * lq_slot_lr_scale(slot);
+    p.decay = latent ? c->decay_latent : 0;
+    p.grad_scale = 1;
+    p.lowest = slot->lowest;
+    p.highest = slot->highest;
+    if (!c->slot_rates)
+        return p;
+    p.lr = slot->lr > 0 ? slot->lr : p.lr;
+    p.grad_scale = slot->grad_scale;
+    if (slot->weight_decay > 0) {
+        p.decay = slot->weight_decay;
+        p.centre = slot->decay_centre;
+    }
+    return p;
 }
 
 static lq_status list_params(tuner *t, lq_arena *arena)
@@ -111,14 +136,10 @@ static lq_status list_params(tuner *t, lq_arena *arena)
         lq_theta *th = &t->q->theta[t->layer * LQ_N_LINEARS + i];
         for (size_t s = 0; s < th->n_slots; s++) {
             const lq_slot *slot = &th->slot[s];
-            lq_param p = {.name = slot->name, .w = th->data[s], .n = slot->rows * slot->cols};
             if (!moves(t->c, th, slot))
                 continue;
-            LQ_TRY(lq_arena_new(arena, &t->slot_grad[i][s], p.n));
-            p.g = t->slot_grad[i][s];
-            p.lr = is_latent(th, slot) ? t->c->lr_latent : t->c->lr_scales;
-            p.lr *= lq_slot_lr_scale(slot);
-            LQ_TRY(add_param(t, arena, p));
+            LQ_TRY(lq_arena_new(arena, &t->slot_grad[i][s], slot->rows * slot->cols));
+            LQ_TRY(add_param(t, arena, param_of(t->c, th, s, t->slot_grad[i][s])));
         }
     }
     for (size_t i = 0; t->c->norms && i < t->q->w.n_tensors; i++) {
@@ -129,7 +150,8 @@ static lq_status list_params(tuner *t, lq_arena *arena)
                                         .w = w->data,
                                         .g = t->lane[0].grad[w->id],
                                         .n = w->cols,
-                                        .lr = t->c->lr_norms}));
+                                        .lr = t->c->lr_norms,
+                                        .grad_scale = 1}));
     }
     LQ_TRY(lq_arena_new(arena, &t->best, t->n_values));
     return LQ_OK;
@@ -143,6 +165,8 @@ static lq_status lane_new(const tuner *t, lane *l, lq_arena *arena)
     shape.V = 1; /* a lane of one block computes no logits */
     LQ_TRY(lq_lane_new(&shape, t->c->micro, t->data->T, true, arena, &l->acts));
     LQ_TRY(lq_arena_new(arena, &l->flat, t->n_floats));
+    if (t->c->target == LQ_TARGET_BOTH)
+        LQ_TRY(lq_arena_new(arena, &l->second, t->data->T * shape.D));
     for (size_t i = 0; i < LQ_N_LAYER_TENSORS; i++)
         if (t->view.layer[0][i] != NULL)
             l->grad[i] = l->flat + (t->view.layer[0][i] - t->view.layer[0][0]);
@@ -167,6 +191,8 @@ static lq_status prepare(tuner *t, lq_arena *arena)
                        "the least",
                        n);
     t->n_train = n_training(c, n);
+    t->steps = lq_blockwise_steps(c, n);
+    t->least_step = INFINITY;
     t->view = t->q->w;
     t->view.config.L = 1;
     t->view.layer = t->q->w.layer + t->layer;
@@ -181,6 +207,26 @@ static lq_status prepare(tuner *t, lq_arena *arena)
 }
 
 /* ---- Forward and backward ---------------------------------------------------------------------- */
+
+/* off (entries) = output - target of one sequence, and with two targets the sum of both distances;
+ * returns the squares. */
+static double distance(const tuner *t, lane *l, size_t sequence, const float *y, float *off)
+{
+    const size_t entries = t->data->T * t->view.config.D, at = sequence * entries;
+    const bool own = t->c->target == LQ_TARGET_BLOCK;
+    const float *target = (own ? t->data->block_target : t->data->target) + at;
+    for (size_t i = 0; i < entries; i++)
+        off[i] = y[i] - target[i];
+    double squares = lq_sum_squares(off, entries);
+    if (l->second == NULL)
+        return squares;
+    target = t->data->block_target + at;
+    for (size_t i = 0; i < entries; i++)
+        l->second[i] = y[i] - target[i];
+    for (size_t i = 0; i < entries; i++)
+        off[i] += l->second[i];
+    return squares + lq_sum_squares(l->second, entries);
+}
 
 /* Micro-batches index, index + lanes, ... of the n sequences which[0], ...; NULL: those held out.
  * scale > 0: the gradient of scale * (sum of squares) is added up. */
@@ -203,11 +249,7 @@ static void run_lane(tuner *t, size_t index, const uint32_t *which, size_t n, fl
         lq_block_forward(&t->view, acts, 0, x, B, y);
         for (size_t b = 0; b < B; b++) {
             const size_t from = which != NULL ? which[at + b] : t->n_train + at + b;
-            const float *target = t->data->target + from * entries;
-            float *off = acts->dx + b * entries;
-            for (size_t i = 0; i < entries; i++)
-                off[i] = y[b * entries + i] - target[i];
-            l->squares += lq_sum_squares(off, entries);
+            l->squares += distance(t, l, from, y + b * entries, acts->dx + b * entries);
         }
         if (scale <= 0)
             continue;
@@ -255,10 +297,10 @@ static void walk_thetas(tuner *t, bool grads)
     }
 }
 
-static void at_step(tuner *t, size_t step)
+static void at_step(tuner *t)
 {
-    lq_qmodel_at(t->q, t->layer * LQ_N_LINEARS, LQ_N_LINEARS, LQ_STAGE_BLOCKWISE, step,
-                 lq_blockwise_steps(t->c, t->data->n_sequences), &t->noise);
+    lq_qmodel_at(t->q, t->layer * LQ_N_LINEARS, LQ_N_LINEARS, LQ_STAGE_BLOCKWISE, t->done, t->steps,
+                 &t->noise);
     walk_thetas(t, false);
 }
 
@@ -288,15 +330,29 @@ static void put_back(tuner *t)
     walk_thetas(t, false);
 }
 
-/* One pass over the training sequences; false: the loss is no number any more. */
-static bool one_epoch(tuner *t, size_t epoch, const lq_rng *rng, size_t *step,
-                      const lq_blockwise_progress *progress)
+static void optimize(tuner *t, double norm)
+{
+    static const lq_schedule_kind kind[] = {LQ_SCHEDULE_CONSTANT, LQ_SCHEDULE_COSINE,
+                                            LQ_SCHEDULE_LINEAR};
+    const lq_schedule schedule = {.kind = kind[t->c->schedule]};
+    const lq_adamw numbers = {.beta1 = t->c->beta1, .beta2 = t->c->beta2, .eps = adam_eps};
+    const double floor = t->c->lr_floor;
+    const double factor = floor + (1 - floor) * lq_schedule_factor(&schedule, t->done, t->steps);
+    lq_optimizer_step((lq_optimizer_kind)t->c->optimizer, &numbers, t->param, t->n_params,
+                      ++t->done, factor, norm);
+}
+
+/* One pass over the training sequences, or what is left of the steps; false: the loss is no number any
+ * more. */
+static bool one_epoch(tuner *t, size_t epoch, const lq_rng *rng,
+                      const lq_blockwise_progress *progress, lq_blockwise_result *out)
 {
     lq_rng stream = lq_rng_split(rng, "order", epoch);
     lq_rng_permutation(&stream, t->order, t->n_train);
-    for (size_t at = 0; at < t->n_train && !lq_stop_asked(); at += t->c->batch) {
+    for (size_t at = 0; at < t->n_train && t->done < t->steps && !lq_stop_asked();
+         at += t->c->batch) {
         const size_t n = t->n_train - at < t->c->batch ? t->n_train - at : t->c->batch;
-        at_step(t, *step);
+        at_step(t);
         const double mse = run_lanes(t, t->order + at, n, true);
         walk_thetas(t, true);
         const double norm = lq_params_grad_norm(t->param, t->n_params);
@@ -306,36 +362,52 @@ static bool one_epoch(tuner *t, size_t epoch, const lq_rng *rng, size_t *step,
                         t->layer, mse, norm, epoch + 1);
             return false;
         }
-        lq_adamw_step(&adam, t->param, t->n_params, ++*step, 1, norm);
+        if (t->c->keep == LQ_KEEP_BEST_STEP && mse < t->least_step) {
+            t->least_step = mse;
+            out->best_epoch = t->done > 0 ? epoch + 1 : 0;
+            keep(t);
+        }
+        optimize(t, norm);
         if (progress->line != NULL)
-            lq_progress_update(progress->line, progress->done + *step,
+            lq_progress_update(progress->line, progress->done + t->done,
                                "block %zu, epoch %zu, mse %.3g", t->layer + 1, epoch + 1, mse);
     }
     return true;
 }
 
+/* What an epoch, sane or not, means for the state that is kept. */
+static void judge(tuner *t, size_t epoch, bool sane, lq_blockwise_result *out)
+{
+    if (t->c->keep == LQ_KEEP_BEST_STEP || !sane)
+        return;
+    const double mse = t->c->keep == LQ_KEEP_BEST ? validate(t) : 0;
+    if (t->c->keep == LQ_KEEP_BEST && !(mse < out->mse_after))
+        return;
+    out->mse_after = mse;
+    out->best_epoch = epoch + 1;
+    keep(t);
+}
+
 static lq_status loop(tuner *t, const lq_rng *rng, const lq_blockwise_progress *progress,
                       lq_blockwise_result *out)
 {
-    size_t step = 0;
     bool sane = true;
     out->mse_before = out->mse_after = validate(t);
     if (!isfinite(out->mse_before))
         return lq_fail(LQ_E_NUMERIC, "fine-tuning block %zu: its output is not finite", t->layer);
     keep(t);
-    for (size_t e = 0; sane && e < t->c->epochs && e - out->best_epoch < t->c->patience; e++) {
-        sane = one_epoch(t, e, rng, &step, progress);
+    for (size_t e = 0; sane && t->done < t->steps; e++) {
+        if (t->c->keep == LQ_KEEP_BEST && e - out->best_epoch >= t->c->patience)
+            break;
+        sane = one_epoch(t, e, rng, progress, out);
         if (lq_stop_asked())
             return lq_fail(LQ_E_STOPPED, "fine-tuning stopped at block %zu", t->layer);
-        const double mse = sane ? validate(t) : (double)INFINITY;
         out->epochs = e + 1;
-        if (!(mse < out->mse_after))
-            continue;
-        out->mse_after = mse;
-        out->best_epoch = e + 1;
-        keep(t);
+        judge(t, e, sane, out);
     }
     put_back(t);
+    if (t->c->keep != LQ_KEEP_BEST)
+        out->mse_after = validate(t);
     return LQ_OK;
 }
 
@@ -360,10 +432,12 @@ static lq_status tune(tuner *t, const lq_rng *rng, const lq_blockwise_progress *
     return LQ_OK;
 }
 
+bool lq_blockwise_is_on(const lq_blockwise_config *c) { return c->epochs > 0 || c->iterations > 0; }
+
 size_t lq_blockwise_steps(const lq_blockwise_config *c, size_t n_sequences)
 {
-    if (n_sequences < 2)
-        return 0;
+    if (n_sequences < 2 || c->iterations > 0)
+        return n_sequences < 2 ? 0 : c->iterations;
     return c->epochs * ((n_training(c, n_sequences) + c->batch - 1) / c->batch);
 }
 

@@ -5,6 +5,7 @@
 #include "core/base/log.h"
 #include "core/math/gemm.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { SEQUENCES_AT_ONCE = 8 };
@@ -27,6 +28,7 @@ lq_status lq_grams_new(const lq_config *c, lq_arena *arena, lq_grams *out)
     for (size_t i = 0; i < LQ_N_SITES; i++) {
         out->width[i] = width[i];
         LQ_TRY(lq_arena_new(arena, &out->gram[i], width[i] * width[i]));
+        LQ_TRY(lq_arena_new(arena, &out->mean_abs[i], width[i]));
     }
     return LQ_OK;
 }
@@ -50,7 +52,7 @@ lq_status lq_passage_stream(const lq_weights *w, const lq_calib_data *calib, lq_
     return LQ_OK;
 }
 
-/* Adds E[x' x] of the chunk that is in the lane: a site a thread, each product on one. */
+/* Adds E[x' x] and E|x| of the chunk that is in the lane: a site a thread, each product on one. */
 static void add_grams(lq_passage *p, size_t layer, size_t rows, lq_grams *grams)
 {
     const double share = 1.0 / (double)grams->n_tokens;
@@ -62,6 +64,9 @@ static void add_grams(lq_passage *p, size_t layer, size_t rows, lq_grams *grams)
         for (size_t j = 0; j < rows * n; j++)
             wide[j] = (double)in[j];
         lq_gemm_tn_f64(n, n, rows, share, wide, n, wide, n, 1, grams->gram[i], n);
+        for (size_t r = 0; r < rows; r++)
+            for (size_t j = 0; j < n; j++)
+                grams->mean_abs[i][j] += share * fabs(wide[r * n + j]);
     }
 }
 
@@ -70,8 +75,10 @@ void lq_passage_block(lq_passage *p, const lq_weights *w, size_t layer, const fl
 {
     const size_t T = p->calib->T, D = w->config.D, total = p->calib->n_sequences;
     const int threads = lq_blas_threads(1); /* the result shall not depend on how many there are */
-    for (size_t i = 0; grams != NULL && i < LQ_N_SITES; i++)
+    for (size_t i = 0; grams != NULL && i < LQ_N_SITES; i++) {
         memset(grams->gram[i], 0, grams->width[i] * grams->width[i] * sizeof(double));
+        memset(grams->mean_abs[i], 0, grams->width[i] * sizeof(double));
+    }
     if (grams != NULL)
         grams->n_tokens = total * T;
     for (size_t at = 0; at < total; at += SEQUENCES_AT_ONCE) {
@@ -86,25 +93,38 @@ void lq_passage_block(lq_passage *p, const lq_weights *w, size_t layer, const fl
 
 /* ---- The file ---------------------------------------------------------------------------------- */
 
-static const char *gram_name(const lq_weight *t, lq_arena *arena)
+static const char *name_of(const lq_weight *t, const char *what, lq_arena *arena)
 {
-    return lq_arena_printf(arena, "%.*s.gram", (int)(strlen(t->name) - strlen(".weight")), t->name);
+    const int n = (int)(strlen(t->name) - strlen(".weight"));
+    return lq_arena_printf(arena, "%.*s.%s", n, t->name, what);
 }
 
-/* Names and shapes of all grams, in the order of the blocks. */
+/* Names and shapes of all tensors, in the order of the blocks. */
 static lq_status list_grams(const lq_weights *w, lq_arena *arena, lq_tensor **out, size_t *n)
 {
-    LQ_TRY(lq_arena_new(arena, out, w->config.L * LQ_N_LINEARS));
+    LQ_TRY(lq_arena_new(arena, out, 2 * w->config.L * LQ_N_LINEARS));
     *n = 0;
     for (size_t i = 0; i < w->n_tensors; i++) {
         const lq_weight *t = &w->tensor[i];
-        if (t->kind == LQ_WEIGHT_LINEAR)
-            (*out)[(*n)++] = (lq_tensor){.name = gram_name(t, arena),
-                                         .dtype = LQ_DTYPE_F32,
-                                         .rank = 2,
-                                         .shape = {t->cols, t->cols}};
+        if (t->kind != LQ_WEIGHT_LINEAR)
+            continue;
+        (*out)[(*n)++] = (lq_tensor){.name = name_of(t, "gram", arena),
+                                     .dtype = LQ_DTYPE_F32,
+                                     .rank = 2,
+                                     .shape = {t->cols, t->cols}};
+        (*out)[(*n)++] = (lq_tensor){.name = name_of(t, "mean_abs", arena),
+                                     .dtype = LQ_DTYPE_F32,
+                                     .rank = 1,
+                                     .shape = {t->cols}};
     }
     return LQ_OK;
+}
+
+static lq_status put(lq_safetensors_stream *stream, const double *x, size_t n, float *narrow)
+{
+    for (size_t j = 0; j < n; j++)
+        narrow[j] = (float)x[j];
+    return lq_safetensors_stream_put(stream, narrow);
 }
 
 /* One block's grams, once for every linear that reads them. */
@@ -112,10 +132,9 @@ static lq_status put_block(lq_safetensors_stream *stream, const lq_grams *grams,
 {
     for (size_t i = 0; i < LQ_N_LINEARS; i++) {
         const lq_site site = lq_site_of((lq_layer_tensor)i);
-        const size_t n = grams->width[site] * grams->width[site];
-        for (size_t j = 0; j < n; j++)
-            narrow[j] = (float)grams->gram[site][j];
-        LQ_TRY(lq_safetensors_stream_put(stream, narrow));
+        const size_t n = grams->width[site];
+        LQ_TRY(put(stream, grams->gram[site], n * n, narrow));
+        LQ_TRY(put(stream, grams->mean_abs[site], n, narrow));
     }
     return LQ_OK;
 }
@@ -198,18 +217,19 @@ lq_status lq_gram_file_open(const char *path, const char *model_sha256, lq_arena
     return status;
 }
 
-static lq_status read_one(const lq_gram_file *g, const lq_weight *t, double *gram, size_t n,
-                          lq_arena *arena)
+/* One tensor of a linear into out (n); the linears after the first that read this input must agree. */
+static lq_status read_one(const lq_gram_file *g, const lq_weight *t, const char *what, size_t rank,
+                          double *out, lq_arena *arena)
 {
-    const char *name = gram_name(t, arena);
-    const size_t shape[] = {n, n};
+    const char *name = name_of(t, what, arena);
+    const size_t shape[] = {t->cols, t->cols}, n = rank == 2 ? t->cols * t->cols : t->cols;
     float *narrow;
-    LQ_TRY(lq_safetensors_f32(&g->file, name, 2, shape, arena, &narrow));
+    LQ_TRY(lq_safetensors_f32(&g->file, name, rank, shape, arena, &narrow));
     const bool first = reader[lq_site_of(t->id)] == t->id;
-    for (size_t i = 0; i < n * n; i++)
+    for (size_t i = 0; i < n; i++)
         if (first)
-            gram[i] = (double)narrow[i];
-        else if (!(gram[i] == (double)narrow[i]))
+            out[i] = (double)narrow[i];
+        else if (!(out[i] == (double)narrow[i]))
             return lq_fail(LQ_E_FORMAT,
                            "%s: tensor %s differs from that of a linear with the same "
                            "input",
@@ -217,7 +237,8 @@ static lq_status read_one(const lq_gram_file *g, const lq_weight *t, double *gra
     return LQ_OK;
 }
 
-lq_status lq_gram_file_read(const lq_gram_file *g, const lq_weights *w, size_t layer, lq_grams *out)
+lq_status lq_gram_file_read(const lq_gram_file *g, const lq_weights *w, size_t layer, bool mean_abs,
+                            lq_grams *out)
 {
     lq_arena arena = {0};
     lq_status status = LQ_OK;
@@ -228,7 +249,9 @@ lq_status lq_gram_file_read(const lq_gram_file *g, const lq_weights *w, size_t l
             continue;
         const lq_mark mark = lq_arena_mark(&arena);
         const lq_site site = lq_site_of(t->id);
-        status = read_one(g, t, out->gram[site], out->width[site], &arena);
+        status = read_one(g, t, "gram", 2, out->gram[site], &arena);
+        if (status == LQ_OK && mean_abs)
+            status = read_one(g, t, "mean_abs", 1, out->mean_abs[site], &arena);
         lq_arena_release(&arena, mark);
     }
     lq_arena_close(&arena);

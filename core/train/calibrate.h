@@ -17,8 +17,9 @@ typedef struct lq_calib_data { /* n_sequences of T tokens; borrowed */
 
 typedef struct lq_grams { /* of one block */
     double *gram[LQ_N_SITES];
-    size_t width[LQ_N_SITES]; /* each gram is (width,width) */
-    size_t n_tokens;          /* the mean is over them */
+    double *mean_abs[LQ_N_SITES]; /* (width) E|x| */
+    size_t width[LQ_N_SITES];     /* each gram is (width,width) */
+    size_t n_tokens;              /* the mean is over them */
 } lq_grams;
 lq_status lq_grams_new(const lq_config *config, lq_arena *arena, lq_grams *out);
 
@@ -33,13 +34,13 @@ lq_status lq_passage_new(const lq_config *config, const lq_calib_data *calib, lq
 lq_status lq_passage_stream(const lq_weights *w, const lq_calib_data *calib, lq_arena *arena,
                             float **out);
 /* All sequences through block `layer` of w, from -> to; to may be from, or NULL: not wanted. grams, if
- * not NULL, receives E[x' x] of the block's inputs, summed up in double. */
+ * not NULL, receives E[x' x] and E|x| of the block's inputs, summed up in double. */
 void lq_passage_block(lq_passage *p, const lq_weights *w, size_t layer, const float *from,
                       float *to, lq_grams *grams);
 
-/* Writes the grams of every linear's input in the full-precision model as F32 tensors
- * "<linear>.gram" (model.layers.0.self_attn.q_proj.gram), block after block; metadata: "tokens", and
- * "model" when the model's digest is given. */
+/* Writes what calibration collects at every linear's input of the full-precision model as F32 tensors
+ * "<linear>.gram" (model.layers.0.self_attn.q_proj.gram) and "<linear>.mean_abs", block after block;
+ * metadata: "tokens", and "model" when the model's digest is given. */
 lq_status lq_calibrate_to_file(const lq_weights *full, const lq_calib_data *calib,
                                const char *model_sha256, const char *path);
 
@@ -51,10 +52,10 @@ typedef struct lq_gram_file { /* such a file, open */
  * lq_safetensors_open says. */
 lq_status lq_gram_file_open(const char *path, const char *model_sha256, lq_arena *arena,
                             lq_gram_file *out);
-/* The grams of a block. LQ_E_MISSING, LQ_E_SHAPE by name; LQ_E_FORMAT: linears that read one input have
- * different grams. */
+/* The grams of a block, and the means of |x| if wanted. LQ_E_MISSING, LQ_E_SHAPE by name; LQ_E_FORMAT:
+ * linears that read one input have different ones. */
 lq_status lq_gram_file_read(const lq_gram_file *file, const lq_weights *w, size_t layer,
-                            lq_grams *out);
+                            bool mean_abs, lq_grams *out);
 void lq_gram_file_close(lq_gram_file *file);
 
 #endif

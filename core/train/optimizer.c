@@ -32,3 +32,41 @@ void lq_adamw_step(const lq_adamw *opt, lq_param *param, size_t n, size_t t, dou
         }
     }
 }
+
+static float sign_of(float x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : 0.0f; }
+
+static void sign_step(lq_optimizer_kind kind, const lq_adamw *opt, lq_param *p, double factor,
+                      double scale)
+{
+    const float beta1 = (float)opt->beta1, beta2 = (float)opt->beta2, lr = (float)(p->lr * factor);
+    for (size_t i = 0; i < p->n; i++) {
+        const float g = (float)scale * p->g[i];
+        float along = g;
+        if (kind == LQ_OPTIMIZER_LION) {
+            along = beta1 * p->m[i] + (1 - beta1) * g;
+            p->m[i] = beta2 * p->m[i] + (1 - beta2) * g;
+        }
+        p->w[i] -= lr * (sign_of(along) + (float)p->decay * (p->w[i] - (float)p->centre));
+    }
+}
+
+static void keep_within(lq_param *p)
+{
+    const float lowest = (float)p->lowest, highest = (float)p->highest;
+    for (size_t i = 0; lowest < highest && i < p->n; i++)
+        p->w[i] = p->w[i] < lowest ? lowest : p->w[i] > highest ? highest : p->w[i];
+}
+
+void lq_optimizer_step(lq_optimizer_kind kind, const lq_adamw *numbers, lq_param *param, size_t n,
+                       size_t t, double factor, double grad_norm)
+{
+    const double clip =
+        numbers->clip > 0 && grad_norm > numbers->clip ? numbers->clip / grad_norm : 1.0;
+    if (kind == LQ_OPTIMIZER_ADAMW)
+        lq_adamw_step(numbers, param, n, t, factor, grad_norm);
+    for (size_t i = 0; i < n; i++) {
+        if (kind != LQ_OPTIMIZER_ADAMW)
+            sign_step(kind, numbers, &param[i], factor, param[i].grad_scale * clip);
+        keep_within(&param[i]);
+    }
+}

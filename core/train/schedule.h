@@ -7,9 +7,10 @@
 typedef enum lq_schedule_kind {
     LQ_SCHEDULE_CONSTANT,
     LQ_SCHEDULE_COSINE, /* to zero at the end */
-    LQ_SCHEDULE_WSD     /* warm up, stay, decay over the last share of the steps */
+    LQ_SCHEDULE_WSD,    /* warm up, stay, decay over the last share of the steps */
+    LQ_SCHEDULE_LINEAR  /* to zero at the end */
 } lq_schedule_kind;
-#define LQ_SCHEDULE_WORDS "constant|cosine|wsd"
+#define LQ_SCHEDULE_WORDS "constant|cosine|wsd|linear"
 
 typedef struct lq_schedule {
     lq_schedule_kind kind;

@@ -6,6 +6,7 @@
 #include "core/math/gemm.h"
 #include "core/math/kernels.h"
 #include "core/train/checkpoint.h"
+#include "core/train/slots.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,14 +16,16 @@ typedef struct lane {
     lq_weights grad;
     uint32_t *tokens, *targets; /* (batch,T) this step's sequences; shared by all lanes */
     double nats;
-    lq_arena scratch;
+    lq_teacher_lane teacher; /* of a loss with a teacher */
+    lq_loss_rows rows;
 } lane;
 
 typedef struct trainer {
     lq_qmodel *q;
     lq_batches *data;
     const lq_train_config *c;
-    lane *lane; /* (lanes); lane 0 collects the gradients */
+    lq_loss_config loss; /* with its beta */
+    lane *lane;          /* (lanes); lane 0 collects the gradients */
     lq_param *param;
     size_t n_params;
     float *(*slot_grad)[LQ_MAX_SLOTS]; /* (n_theta) NULL where frozen */
@@ -41,7 +44,11 @@ double lq_gradient(const lq_weights *w, lq_lane *acts, const uint32_t *tokens,
     return nats / (double)counted;
 }
 
-static bool trains(const lq_slot *slot) { return slot->kind == LQ_KIND_CONTINUOUS && slot->train; }
+static bool trains(const lq_train_config *c, const lq_theta *th, const lq_slot *slot)
+{
+    return slot->kind == LQ_KIND_CONTINUOUS && slot->train &&
+           (c->slots == NULL || lq_slots_select(c->slots, th, slot));
+}
 
 /* Is this tensor of the model a parameter of its own (not the image of a theta)? */
 static bool is_free(const trainer *t, const lq_weight *w)
@@ -66,7 +73,7 @@ static lq_status list_slots(trainer *t, lq_arena *arena)
     for (size_t i = 0; i < q->n_theta; i++)
         for (size_t s = 0; s < q->theta[i].n_slots; s++) {
             const lq_slot *slot = &q->theta[i].slot[s];
-            if (!trains(slot))
+            if (!trains(t->c, &q->theta[i], slot))
                 continue;
             const size_t n = slot->rows * slot->cols;
             LQ_TRY(lq_arena_new(arena, &t->slot_grad[i][s], n));
@@ -76,6 +83,8 @@ static lq_status list_slots(trainer *t, lq_arena *arena)
             p.grad_scale = slot->grad_scale;
             p.decay = slot->weight_decay;
             p.centre = slot->decay_centre;
+            if (slot->weight_decay <= 0 && lq_slot_is_latent(&q->theta[i], slot))
+                p.decay = t->c->weight_decay;
             LQ_TRY(add_param(t, arena, p));
         }
     return LQ_OK;
@@ -94,7 +103,7 @@ static lq_status list_params(trainer *t, lq_arena *arena)
         lq_param p = {.name = w->name, .w = w->data, .n = w->rows * w->cols, .lr = t->c->lr};
         p.g = t->lane[0].grad.flat + w->offset;
         p.grad_scale = 1;
-        p.decay = matrix && q->method == NULL ? t->c->weight_decay : 0;
+        p.decay = matrix ? t->c->weight_decay : 0;
         LQ_TRY(add_param(t, arena, p));
     }
     return LQ_OK;
@@ -113,23 +122,45 @@ static lq_status prepare(trainer *t, lq_arena *arena)
         l->targets = t->lane[0].targets;
         LQ_TRY(lq_lane_new(&t->q->w.config, c->micro, c->T, true, arena, &l->acts));
         LQ_TRY(lq_weights_new(&t->q->w.config, arena, &l->grad));
+        if (!lq_loss_has_teacher(&c->loss))
+            continue;
+        LQ_TRY(lq_teacher_lane_new(&c->teacher, &t->q->w.config, c->micro, c->T,
+                                   c->loss.temperature, arena, &l->teacher));
+        LQ_TRY(lq_loss_rows_new(t->q->w.config.V, arena, &l->rows));
     }
+    if (c->slots != NULL && t->q->n_theta > 0)
+        LQ_TRY(lq_slots_check(c->slots, "train", &t->q->theta[0]));
     LQ_TRY(list_params(t, arena));
+    if (t->n_params == 0)
+        return lq_fail(LQ_E_OPTION,
+                       "train: nothing moves: no slot of %s is among '%s', rest is false",
+                       t->q->method->name, c->slots != NULL ? c->slots : "its own");
     return lq_arena_new(arena, &t->result->loss, c->steps);
 }
 
+/* Of n sequences from the `at`-th of the step that begins with sequence `first` of the run. */
+static double loss_of(trainer *t, lane *l, size_t first, size_t at, size_t n, float weight)
+{
+    const uint32_t *tokens = l->tokens + at * t->c->T, *targets = l->targets + at * t->c->T;
+    if (!lq_loss_has_teacher(&t->loss))
+        return lq_loss(&t->q->w, l->acts, targets, weight, &l->grad, NULL);
+    lq_teacher_read(&l->teacher, tokens, first + at, n);
+    return lq_loss_distill(&t->loss, &t->q->w, l->acts, targets, lq_teacher_rows, &l->teacher,
+                           &l->rows, weight, &l->grad);
+}
+
 /* Micro-batches lane, lane + lanes, ...: forward, loss, backward, gradients added up. */
-static void run_lane(trainer *t, size_t index)
+static void run_lane(trainer *t, size_t index, size_t first)
 {
     const lq_train_config *c = t->c;
     lane *l = &t->lane[index];
-    const float weight = 1.0f / (float)(c->batch * c->T);
+    const float weight = 1.0f / (float)(c->sum_per_sequence ? c->batch : c->batch * c->T);
     l->nats = 0;
     memset(l->grad.flat, 0, l->grad.n * sizeof *l->grad.flat);
     for (size_t at = index * c->micro; at < c->batch; at += c->lanes * c->micro) {
         const size_t n = c->batch - at < c->micro ? c->batch - at : c->micro;
         lq_forward(&t->q->w, l->acts, l->tokens + at * c->T, n);
-        l->nats += lq_loss(&t->q->w, l->acts, l->targets + at * c->T, weight, &l->grad, NULL);
+        l->nats += loss_of(t, l, first, at, n, weight);
         lq_backward(&t->q->w, l->acts, l->tokens + at * c->T, &l->grad);
     }
 }
@@ -143,15 +174,21 @@ static void add_gradients(lq_weights *sum, const lq_weights *more)
                           sum->n - at < CHUNK ? sum->n - at : CHUNK);
 }
 
-static double gradients(trainer *t, size_t step)
+static void get_batch(trainer *t, size_t step)
 {
     const lq_train_config *c = t->c;
     for (size_t b = 0; b < c->batch; b++)
         lq_batches_get(t->data, step * c->batch + b, t->lane[0].tokens + b * c->T,
                        t->lane[0].targets + b * c->T);
+}
+
+static double gradients(trainer *t, size_t step)
+{
+    const lq_train_config *c = t->c;
+    get_batch(t, step);
 #pragma omp parallel for schedule(static, 1) if (c->lanes > 1)
     for (size_t i = 0; i < c->lanes; i++)
-        run_lane(t, i);
+        run_lane(t, i, step * c->batch);
     double nats = 0;
     for (size_t i = 0; i < c->lanes; i++) {
         nats += t->lane[i].nats;
@@ -197,9 +234,51 @@ static lq_status one_step(trainer *t, size_t step)
     if (!isfinite(loss) || !isfinite(norm))
         return lq_fail(LQ_E_NUMERIC, "training diverged at step %zu: loss %g, gradient norm %g",
                        step, loss, norm);
-    lq_adamw_step(&c->adamw, t->param, t->n_params, step + 1,
-                  lq_schedule_factor(&c->schedule, step, c->steps), norm);
+    lq_optimizer_step((lq_optimizer_kind)c->optimizer, &c->adamw, t->param, t->n_params, step + 1,
+                      lq_schedule_factor(&c->schedule, step, c->steps), norm);
     return LQ_OK;
+}
+
+/* ---- The teacher's confidence ------------------------------------------------------------------ */
+
+static bool measures_beta(const lq_loss_config *loss)
+{
+    return loss->kind == LQ_LOSS_CAKLD && loss->beta <= 0;
+}
+
+static void confide(trainer *t, size_t index, size_t first)
+{
+    const lq_train_config *c = t->c;
+    lane *l = &t->lane[index];
+    l->nats = 0;
+    for (size_t at = index * c->micro; at < c->batch; at += c->lanes * c->micro) {
+        const size_t n = c->batch - at < c->micro ? c->batch - at : c->micro;
+        lq_teacher_read(&l->teacher, l->tokens + at * c->T, first + at, n);
+        l->nats += lq_teacher_confidence(&l->teacher, l->rows.teacher);
+    }
+}
+
+/* The released loop adds up eleven batches and divides by ten. The teacher and the data are the run's, so
+ * a resumed run measures the same bits. */
+static double measure_beta(trainer *t)
+{
+    const lq_train_config *c = t->c;
+    double total = 0;
+    for (size_t step = 0; step < LQ_BETA_BATCHES; step++) {
+        get_batch(t, step);
+#pragma omp parallel for schedule(static, 1) if (c->lanes > 1)
+        for (size_t i = 0; i < c->lanes; i++)
+            confide(t, i, step * c->batch);
+        for (size_t i = 0; i < c->lanes; i++)
+            total += t->lane[i].nats;
+    }
+    return total / (double)((LQ_BETA_BATCHES - 1) * c->batch * c->T);
+}
+
+size_t lq_train_sequences(const lq_train_config *c)
+{
+    const size_t least = measures_beta(&c->loss) ? LQ_BETA_BATCHES : 0;
+    return c->batch * (c->steps > least ? c->steps : least);
 }
 
 static lq_checkpoint checkpoint_of(const trainer *t, size_t step)
@@ -250,7 +329,7 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
                    lq_on_step on_step, void *context, lq_train_result *out)
 {
     memset(out, 0, sizeof *out);
-    trainer t = {.q = q, .data = data, .c = config, .result = out};
+    trainer t = {.q = q, .data = data, .c = config, .loss = config->loss, .result = out};
     LQ_TRY(lq_qmodel_begin(q, LQ_STAGE_END_TO_END));
     LQ_TRY(prepare(&t, arena));
     lq_checkpoint saved = checkpoint_of(&t, 0);
@@ -263,6 +342,9 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
     const int threads = lq_blas_threads(1);
     if (config->lanes > 1)
         lq_blas_threads(threads);
+    if (measures_beta(&t.loss))
+        t.loss.beta = measure_beta(&t);
+    out->beta = t.loss.beta;
     lq_status status = loop(&t, saved.step, on_step, context);
     lq_blas_threads(threads);
     out->tokens = out->steps_done * config->batch * config->T;
@@ -283,7 +365,8 @@ size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
     for (size_t i = 0; i < q->n_theta; i++)
         for (size_t s = 0; s < q->theta[i].n_slots; s++) {
             const lq_slot *slot = &q->theta[i].slot[s];
-            const size_t width = slot->kind == LQ_KIND_DISCRETE ? 1 : 4 * (trains(slot) ? 4 : 1);
+            const size_t width =
+                slot->kind == LQ_KIND_DISCRETE ? 1 : 4 * (trains(c, &q->theta[i], slot) ? 4 : 1);
             slots += slot->rows * slot->cols * width; /* value, gradient, two moments */
         }
     for (size_t i = 0; i < q->w.n_tensors; i++) {
@@ -291,6 +374,13 @@ size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
         const bool moves = w->kind == LQ_WEIGHT_LINEAR ? q->method == NULL : c->train_rest;
         rest += moves ? 2 * 4 * w->rows * w->cols : 0; /* two moments */
     }
-    return slots + rest + 4 * q->w.n * (1 + c->lanes) /* weights, a gradient a lane */
-           + c->lanes * lq_lane_bytes(&q->w.config, c->micro, c->T, true);
+    const lq_config *shape = &q->w.config;
+    size_t lane_bytes = lq_lane_bytes(shape, c->micro, c->T, true), teacher = 0;
+    if (lq_loss_has_teacher(&c->loss)) {
+        lane_bytes += lq_loss_bytes(shape->V);
+        lane_bytes += lq_teacher_lane_bytes(&c->teacher, shape, c->micro, c->T);
+        teacher = c->teacher.w != NULL ? 4 * c->teacher.w->n : 0;
+    }
+    return slots + rest + teacher + 4 * q->w.n * (1 + c->lanes) /* weights, a gradient a lane */
+           + c->lanes * lane_bytes;
 }

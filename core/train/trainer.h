@@ -1,5 +1,5 @@
-/* The training loop: cross-entropy of the next token, AdamW, gradient accumulation over micro-batches.
- * Effective weights are made once per optimizer step and their gradient is pulled back to theta once.
+/* The training loop: a loss on logits (core/train/loss.h), an optimizer, gradient accumulation over
+ * micro-batches. Effective weights are made once per optimizer step and their gradient is pulled back to theta once.
  *
  * A step's sequences are split into micro-batches, dealt in turn to `lanes`, each with its own
  * activations and gradients; lanes run side by side on threads, and their gradients are added in order.
@@ -8,20 +8,29 @@
 #define LQ_TRAIN_TRAINER_H
 
 #include "core/data/batch.h"
+#include "core/train/loss.h"
 #include "core/train/optimizer.h"
 #include "core/train/qmodel.h"
 #include "core/train/schedule.h"
+#include "core/train/teacher.h"
 
 typedef struct lq_train_config {
     size_t batch, T;     /* sequences per step, tokens per sequence */
     size_t micro, lanes; /* sequences per micro-batch; lanes of activations */
     size_t steps;        /* optimizer steps of the whole run */
     double lr;           /* peak, of every tensor without one of its own */
-    double weight_decay; /* of matrices that are not parametrized (pretraining) */
-    bool train_rest;     /* norms, embeddings, head, biases move, too */
+    double
+        weight_decay; /* of matrices, and of slots of a weight's shape that say none of their own */
+    bool train_rest;  /* norms, embeddings, head, biases move, too */
+    const char *slots; /* of those that the method trains, which (core/train/slots.h); NULL: all */
     lq_schedule schedule;
     lq_adamw adamw;
-    lq_rng noise;           /* of methods that draw some (lq_when.seed) */
+    int optimizer; /* lq_optimizer_kind */
+    lq_loss_config loss;
+    lq_teacher_source teacher; /* of a loss that has one; both members NULL otherwise */
+    bool sum_per_sequence; /* the gradient is that of the mean over sequences of sums over tokens: T
+                              times that of the mean over tokens. Losses are reported per token */
+    lq_rng noise;          /* of methods that draw some (lq_when.seed) */
     const char *checkpoint; /* file, or NULL: none */
     double checkpoint_s;    /* seconds between checkpoints */
     const char
@@ -30,20 +39,27 @@ typedef struct lq_train_config {
 
 typedef struct lq_train_result {
     double *loss;      /* (steps) mean nats per token of each step's batch, before its update */
+    double beta;       /* of the loss, measured or given */
     size_t steps_done; /* < steps: stopped by the user */
     size_t tokens;     /* seen, all of them in this run or before the resume */
     double final_loss; /* mean over the last tenth of the steps */
 } lq_train_result;
 
-/* Trains q in place. Resumes from config->checkpoint when it is there, and removes it when done.
+/* Trains q in place. A beta that is to be measured (cakld) is, as released, 1.1 times the mean over the
+ * first LQ_BETA_BATCHES batches of the teacher's largest probability: docs/decisions/0080. Resumes from config->checkpoint when it is there, and removes it when done.
  * LQ_E_NUMERIC: loss or gradient not finite (step and value in the note); LQ_E_STOPPED: the user asked
- * to stop, the checkpoint is written; LQ_E_FORMAT: a checkpoint of another run. on_step may be NULL;
- * it is called after each step. */
+ * to stop, the checkpoint is written; LQ_E_FORMAT: a checkpoint of another run; LQ_E_OPTION: slots that
+ * are not there, or nothing that moves. on_step may be NULL; it is called after each step. */
+enum { LQ_BETA_BATCHES = 11 };
 typedef lq_status (*lq_on_step)(void *context, size_t step, double loss, double lr_factor);
 lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config, lq_arena *arena,
                    lq_on_step on_step, void *context, lq_train_result *out);
 
-/* Bytes that lq_train plans for: parameters, gradients, optimizer state, activations. */
+/* Sequences of the run that the teacher is asked about: what a file of predictions must hold. */
+size_t lq_train_sequences(const lq_train_config *config);
+
+/* Bytes that lq_train plans for: parameters, gradients, optimizer state, activations, the teacher's weights
+ * and activations. Predictions in a file are not memory. */
 size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *config);
 
 /* One gradient, for tests and golden cases: adds d(mean nats)/d(...) over `n` sequences into grad (as

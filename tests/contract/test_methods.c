@@ -224,15 +224,42 @@ static void check_layout(const subject *s)
         assert_true(isfinite(w_eff[i]));
 }
 
+/* Something trains: end to end, or in the block-wise stage that is part of the method. */
+static bool learns(const lq_method *m)
+{
+    return (m->needs & LQ_TRAINS) != 0 || m->blockwise != NULL;
+}
+
+static bool moves(const lq_theta *th, const lq_slot *slot)
+{
+    return slot->train || (th->method->blockwise != NULL && slot->kind == LQ_KIND_CONTINUOUS);
+}
+
+/* In the middle of the stage that a method learns in: a map that depends on it (lq_when) is smooth there. */
+static void into_training(lq_theta *th)
+{
+    const bool end_to_end = (th->method->needs & LQ_TRAINS) != 0;
+    th->now = (lq_when){.stage = end_to_end ? LQ_STAGE_END_TO_END : LQ_STAGE_BLOCKWISE,
+                        .progress = 0.4,
+                        .seed = 12345};
+}
+
+/* The size of a slot's values; of one that begins at 0, about the size of a level. */
+static double size_of(const lq_theta *th, size_t slot)
+{
+    const double size = rms(th->data[slot], th->slot[slot].rows * th->slot[slot].cols);
+    return size > 0 ? size : 0.5;
+}
+
 /* Moves what trains, by about 5 % of its size, as training would. */
 static void perturb(const lq_theta *th, lq_rng *rng)
 {
     for (size_t i = 0; i < th->n_slots; i++) {
         size_t n = th->slot[i].rows * th->slot[i].cols;
         float *x = th->data[i];
-        if (!th->slot[i].train)
+        if (!moves(th, &th->slot[i]))
             continue;
-        double size = 0.05 * rms(x, n);
+        double size = 0.05 * size_of(th, i);
         for (size_t j = 0; j < n; j++)
             x[j] += (float)(size * lq_rng_normal(rng));
     }
@@ -244,7 +271,7 @@ static void perturb(const lq_theta *th, lq_rng *rng)
 static void check_shipped_weight(const subject *s, const float *before, const float *after)
 {
     size_t n = s->out * s->in;
-    bool exact = (s->method->needs & LQ_TRAINS) == 0;
+    bool exact = !learns(s->method);
     double distance = 0;
     for (size_t i = 0; i < n; i++) {
         double off = (double)after[i] - (double)before[i];
@@ -305,6 +332,11 @@ static void check_same_bits_twice(const subject *s)
     assert_memory_equal(one, two, s->out * s->in * sizeof *one);
     a.method->effective(&a, two, s->arena); /* again: it left no trace */
     assert_memory_equal(one, two, s->out * s->in * sizeof *one);
+    into_training(&a); /* whatever noise a step draws, it draws it again */
+    into_training(&b);
+    a.method->effective(&a, one, s->arena);
+    b.method->effective(&b, two, s->arena);
+    assert_memory_equal(one, two, s->out * s->in * sizeof *one);
     lq_gemm_use_reference(0);
 }
 
@@ -359,10 +391,12 @@ static double quotient(const subject *s, const lq_theta *at, const lq_theta *bas
 
 static void check_gradient(const subject *s)
 {
-    if ((s->method->needs & LQ_TRAINS) == 0)
+    if (!learns(s->method))
         return;
     lq_theta base = theta_from(s, s->w), at = theta_from(s, s->w);
     lq_rng rng = lq_rng_seed(3), again = rng;
+    into_training(&base);
+    into_training(&at);
     perturb(&base, &rng); /* away from the ties that an init may sit on */
     perturb(&at, &again);
     const float *dw = random_dw(s);
@@ -376,7 +410,7 @@ static void check_gradient(const subject *s)
         size_t n = base.slot[i].rows * base.slot[i].cols;
         if (grad[i] == NULL)
             continue;
-        double h = 1e-2 * rms(base.data[i], n), typical = rms(grad[i], n);
+        double h = 1e-2 * size_of(&base, i), typical = rms(grad[i], n);
         assert_true(typical > 0); /* whatever trains has a gradient somewhere */
         for (size_t k = 0; k < 12; k++) {
             size_t j = k < n && n <= 12 ? k : lq_rng_below(&rng, n);
@@ -396,6 +430,7 @@ static void check_surrogate_meets_effective(const subject *s)
         return;
     lq_theta th = theta_from(s, s->w);
     lq_rng rng = lq_rng_seed(8);
+    into_training(&th);
     perturb(&th, &rng);
     float *smooth = lq_arena_f32(s->arena, s->out * s->in);
     float *w_eff = lq_arena_f32(s->arena, s->out * s->in);
@@ -412,6 +447,7 @@ static void check_surrogate_meets_effective(const subject *s)
 static void check_frozen_slots(const subject *s)
 {
     lq_theta th = theta_from(s, s->w), untouched = theta_from(s, s->w);
+    into_training(&th);
     const float *dw = random_dw(s);
     float **all = new_grads(s, &th, 0), **one = new_grads(s, &th, 0.5f);
     s->method->backward(&th, dw, all, s->arena);
@@ -452,13 +488,13 @@ static void check_not_finite_is_refused(const subject *s)
 /* A trained parameter that is NaN must not become a code: the run diverged, and says so. */
 static void check_diverged_theta_does_not_ship(const subject *s)
 {
-    if ((s->method->needs & LQ_TRAINS) == 0)
+    if (!learns(s->method))
         return;
     lq_theta th = theta_from(s, s->w);
     for (size_t i = 0; i < th.n_slots; i++) {
         lq_sink sink = {.arena = s->arena};
         float *last = (float *)th.data[i] + th.slot[i].rows * th.slot[i].cols - 1, keep = *last;
-        if (!th.slot[i].train)
+        if (!moves(&th, &th.slot[i]))
             continue;
         *last = NAN;
         assert_int_equal(s->method->pack(&th, &sink), LQ_E_NUMERIC);

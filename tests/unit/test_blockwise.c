@@ -145,7 +145,7 @@ typedef struct bed { /* a quantized model, and what enters and should leave bloc
     lq_qmodel q;
     uint32_t token[N_SEQ * T];
     lq_calib_data calib;
-    float *input, *target;
+    float *input, *target, *own; /* own: what the full-precision block makes of the input */
 } bed;
 
 static const lq_blockwise_config usual = {.epochs = 4,
@@ -154,6 +154,8 @@ static const lq_blockwise_config usual = {.epochs = 4,
                                           .lr_scales = 2e-3,
                                           .lr_latent = 1e-3,
                                           .lr_norms = 5e-4,
+                                          .beta1 = 0.9,
+                                          .beta2 = 0.999,
                                           .batch = 5,
                                           .validation = 0.25,
                                           .patience = 3,
@@ -184,11 +186,12 @@ static void bed_new(bed *b, const char *method_name)
     for (size_t l = 0; l < LAYER; l++)
         lq_passage_block(&p, &b->full, l, b->input, b->input, NULL);
     lq_passage_block(&p, &b->full, LAYER, b->input, b->target, NULL);
+    b->own = b->target;
 }
 
 static lq_status tune(bed *b, const lq_blockwise_config *c, lq_blockwise_result *result)
 {
-    const lq_blockwise_data data = {b->input, b->target, N_SEQ, T};
+    const lq_blockwise_data data = {b->input, b->target, b->own, N_SEQ, T};
     const lq_rng rng = lq_rng_seed(1);
     return lq_blockwise_tune(&b->q, LAYER, &data, c, &rng, (lq_blockwise_progress){0}, result);
 }
@@ -321,7 +324,7 @@ static void impossible_requests_are_refused_by_name(void **state)
     assert_non_null(strstr(lq_status_note(), "u su sv affine"));
     assert_int_equal(lq_blockwise_check(&c, &b.q), LQ_E_OPTION);
     c = usual;
-    const lq_blockwise_data one = {b.input, b.target, 1, T};
+    const lq_blockwise_data one = {b.input, b.target, b.own, 1, T};
     const lq_rng rng = lq_rng_seed(1);
     assert_int_equal(lq_blockwise_tune(&b.q, LAYER, &one, &c, &rng, (lq_blockwise_progress){0}, &r),
                      LQ_E_SHAPE);

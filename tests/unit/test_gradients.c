@@ -133,6 +133,36 @@ static void cross_entropy_back(const float *x, const float *dy, float *dx)
     ref()->cross_entropy(nll, dx, target, N, D, dy[0]);
 }
 
+/* The teacher's logits, fixed; T = 1.6. Row 2 puts nearly all on one token, row 1 is the student's own. */
+static void divergence(const float *x, float *y, float *dx, bool js, const float *mix)
+{
+    float t[N * D], nats[N];
+    for (size_t i = 0; i < N * D; i++)
+        t[i] = i / D == 1 ? x[i] : i == 2 * D + 4 ? 20.0f : 0.3f * (float)(i * i % 11) - 1.0f;
+    if (js)
+        ref()->js_divergence(nats, t, x, N, D, 0.625f, mix[0], mix[1]);
+    else
+        ref()->kl_divergence(nats, t, x, N, D, 0.625f, mix[0], mix[1], mix[2]);
+    if (y != NULL)
+        y[0] = nats[0] + nats[2];
+    for (size_t i = 0; dx != NULL && i < N * D; i++)
+        dx[i] = t[i];
+}
+
+#define DIVERGENCE(name, js, ...)                                                \
+    static void name(const float *x, float *y)                                   \
+    {                                                                            \
+        divergence(x, y, NULL, js, (const float[]){__VA_ARGS__, 1, 1});          \
+    }                                                                            \
+    static void name##_back(const float *x, const float *dy, float *dx)          \
+    {                                                                            \
+        divergence(x, NULL, dx, js, (const float[]){__VA_ARGS__, dy[0], dy[0]}); \
+    }
+DIVERGENCE(forward_kl, false, 1, 0)
+DIVERGENCE(reverse_kl, false, 0, 1)
+DIVERGENCE(blend_kl, false, 0.55f, 0.45f)
+DIVERGENCE(jensen_shannon, true, 0.3f)
+
 static void hadamard(const float *x, float *y)
 {
     memcpy(y, x, 3 * 24 * sizeof *y);
@@ -151,6 +181,10 @@ static const op ops[] = {
     {"softmax_causal", T *T, T *T, softmax, softmax_back},
     {"swiglu", 2 * N *D, N *D, swiglu, swiglu_back},
     {"cross_entropy", N *D, 1, cross_entropy, cross_entropy_back},
+    {"forward KL", N *D, 1, forward_kl, forward_kl_back},
+    {"reverse KL", N *D, 1, reverse_kl, reverse_kl_back},
+    {"blend of both", N *D, 1, blend_kl, blend_kl_back},
+    {"Jensen-Shannon", N *D, 1, jensen_shannon, jensen_shannon_back},
     {"hadamard", 3 * 24, 3 * 24, hadamard, hadamard_back},
 };
 

@@ -78,6 +78,13 @@ static void twin_softmax_causal_fwd(pair *p)
     same(p, "softmax_causal_fwd", 0, T * T, 2e-6);
 }
 
+static void twin_softmax(pair *p)
+{
+    p->ref->softmax(A(0), p->n, 0.7f);
+    p->fast->softmax(B(0), p->n, 0.7f);
+    same(p, "softmax", 0, p->n, 2e-6);
+}
+
 static void twin_softmax_causal_bwd(pair *p)
 {
     const size_t T = p->n < 60 ? p->n : 60;
@@ -115,6 +122,33 @@ static void twin_cross_entropy(pair *p)
             assert_true(lq_worst(B(1), A(1), 3 * p->n) <= 1e-6 * (double)weight);
     }
 }
+
+/* Both rows far apart and near each other: t = s + noise in the second. */
+static void twin_divergence(pair *p, bool js)
+{
+    static const float mix[][2] = {{1, 0}, {0, 1}, {0.4f, 0.6f}};
+    for (size_t k = 0; k < 3; k++) {
+        for (size_t i = 0; i < p->n; i++)
+            A(1)[p->n + i] = B(1)[p->n + i] = A(2)[p->n + i] + 0.01f * A(1)[p->n + i];
+        if (js) {
+            p->ref->js_divergence(A(0), A(1), A(2), 2, p->n, 0.5f, 0.1f + 0.4f * (float)k, 0.25f);
+            p->fast->js_divergence(B(0), B(1), B(2), 2, p->n, 0.5f, 0.1f + 0.4f * (float)k, 0.25f);
+        } else {
+            p->ref->kl_divergence(A(0), A(1), A(2), 2, p->n, 0.5f, mix[k][0], mix[k][1], 0.25f);
+            p->fast->kl_divergence(B(0), B(1), B(2), 2, p->n, 0.5f, mix[k][0], mix[k][1], 0.25f);
+        }
+        /* Logarithms of some tens cancel, as p - q does: the error counts against them, the weight's
+         * 0.25 and 1 / T aside. */
+        const double size = 1 + fabs((double)A(0)[0]) + fabs((double)A(0)[1]);
+        for (size_t i = 0; i < 2; i++)
+            check_close(B(0)[i], A(0)[i], 4e-6, 4e-6);
+        assert_true(lq_worst(B(1), A(1), 2 * p->n) <= 2e-6 * 0.125 * size);
+    }
+}
+
+static void twin_kl_divergence(pair *p) { twin_divergence(p, false); }
+
+static void twin_js_divergence(pair *p) { twin_divergence(p, true); }
 
 static void twin_add(pair *p)
 {
@@ -217,6 +251,49 @@ static void twin_feed(pair *p)
         p->fast->feed(B(0), p->n, p->n + 1, 7, B(1), p->n + 2, d[i], B(2), 9);
         same(p, "feed", 0, 7 * (p->n + 1), 0);
     }
+}
+
+/* Against the reference, and row by row: the bits of a row do not depend on its neighbours. */
+static void twin_project(pair *p)
+{
+    enum { M = 7, N = 6 };
+    if ((M + 1) * (p->n + 1) > ROOM)
+        return;
+    p->ref->project(A(0), N + 1, A(1), p->n, M, A(2), p->n + 1, N, p->n);
+    p->fast->project(B(0), N + 1, B(1), p->n, M, B(2), p->n + 1, N, p->n);
+    same(p, "project", 0, M * (N + 1), 2e-6 * sqrt((double)p->n));
+    for (size_t i = 0; i < M; i++)
+        for (size_t j = 0; j < N; j++) {
+            float alone;
+            p->fast->project(&alone, 1, B(1) + i * p->n, p->n, 1, B(2) + j * (p->n + 1), p->n, 1,
+                             p->n);
+            assert_memory_equal(&alone, &B(0)[i * (N + 1) + j], sizeof alone);
+        }
+}
+
+static void twin_mix(pair *p)
+{
+    p->ref->mix(A(0), A(1), A(2), p->n + 1, 9, p->n);
+    p->fast->mix(B(0), B(1), B(2), p->n + 1, 9, p->n);
+    same(p, "mix", 0, p->n, 4e-6);
+}
+
+static void twin_to_bf16(pair *p)
+{
+    uint16_t ref[256], fast[256];
+    const float one = 1, tie_down = 1.00390625f, tie_up = 1.01171875f; /* 1 + 1/256, 1 + 3/256 */
+    A(0)[p->n / 2] = p->n % 2 ? NAN : -INFINITY;
+    p->ref->to_bf16(ref, A(0), p->n);
+    p->fast->to_bf16(fast, A(0), p->n);
+    assert_memory_equal(ref, fast, p->n * sizeof *ref);
+    if (p->n % 2) /* still a NaN */
+        assert_true((ref[p->n / 2] & 0x7fffu) > 0x7f80u);
+    p->fast->to_bf16(fast, &one, 1);
+    assert_int_equal(fast[0], 0x3f80);
+    p->fast->to_bf16(fast, &tie_down, 1);
+    assert_int_equal(fast[0], 0x3f80);
+    p->fast->to_bf16(fast, &tie_up, 1);
+    assert_int_equal(fast[0], 0x3f82);
 }
 
 static void every_fast_kernel_agrees_with_its_reference(void **state)

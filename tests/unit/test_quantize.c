@@ -61,6 +61,38 @@ static void plain_gram(bed *b, size_t layer, lq_layer_tensor linear, size_t in, 
                 gram[i * in + j] += (double)x[r * in + i] * (double)x[r * in + j] / (N_SEQ * T);
 }
 
+/* E|x| of the same input is what the gram's diagonal bounds, and is recounted here. */
+static void mean_abs_equals_the_plain_mean(void **state)
+{
+    (void)state;
+    bed b;
+    lq_lane *lane;
+    lq_grams grams;
+    lq_passage p;
+    float *x;
+    bed_new(&b);
+    check_ok(lq_lane_new(&b.full.config, N_SEQ, T, true, &b.arena, &lane));
+    lq_forward(&b.full, lane, b.token, N_SEQ);
+    check_ok(lq_grams_new(&b.full.config, &b.arena, &grams));
+    check_ok(lq_passage_new(&b.full.config, &b.calib, &b.arena, &p));
+    check_ok(lq_passage_stream(&b.full, &b.calib, &b.arena, &x));
+    for (size_t l = 0; l < 2; l++) {
+        lq_passage_block(&p, &b.full, l, x, x, &grams);
+        for (size_t i = 0; i < LQ_N_LINEARS; i++) {
+            const lq_site site = lq_site_of((lq_layer_tensor)i);
+            const float *in = lq_linear_input(lane, l, (lq_layer_tensor)i);
+            for (size_t j = 0; j < grams.width[site]; j++) {
+                double mean = 0;
+                for (size_t r = 0; r < N_SEQ * T; r++)
+                    mean += fabs((double)in[r * grams.width[site] + j]) / (N_SEQ * T);
+                check_close(grams.mean_abs[site][j], mean, 1e-4, 1e-7);
+                assert_true(mean * mean <= grams.gram[site][j * (grams.width[site] + 1)] * 1.001);
+            }
+        }
+    }
+    lq_arena_close(&b.arena);
+}
+
 static void temporary(char *path, size_t room)
 {
     snprintf(path, room, "/tmp/lcqat-test-XXXXXX");
@@ -88,7 +120,7 @@ static void calibrated_grams_equal_plain_sums(void **state)
     snprintf(path, sizeof path, "%s/h.safetensors", dir);
     check_ok(lq_calibrate_to_file(&b.full, &b.calib, NULL, path));
     check_ok(lq_safetensors_open(path, &b.arena, &file));
-    assert_int_equal(file.n_tensors, 14);
+    assert_int_equal(file.n_tensors, 28);
     assert_string_equal(lq_safetensors_metadata(&file, "tokens"), "304");
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         const size_t n = list[i].in, shape[] = {n, n};
@@ -142,8 +174,8 @@ static void grams_of_a_file_are_those_collected(void **state)
     snprintf(path, sizeof path, "%s/h.safetensors", dir);
     check_ok(lq_calibrate_to_file(&b.full, &b.calib, "abc", path));
     check_ok(lq_gram_file_open(path, "abc", &b.arena, &file));
-    assert_string_equal(file.file.tensor[13].name,
-                        "model.layers.1.mlp.down_proj.gram"); /* streamed */
+    assert_string_equal(file.file.tensor[27].name,
+                        "model.layers.1.mlp.down_proj.mean_abs"); /* streamed */
     assert_int_equal(file.n_tokens, N_SEQ * T);
     check_ok(lq_grams_new(&b.full.config, &b.arena, &want));
     check_ok(lq_grams_new(&b.full.config, &b.arena, &got));
@@ -151,11 +183,14 @@ static void grams_of_a_file_are_those_collected(void **state)
     check_ok(lq_passage_stream(&b.full, &b.calib, &b.arena, &x));
     for (size_t l = 0; l < 2; l++) {
         lq_passage_block(&p, &b.full, l, x, x, &want);
-        check_ok(lq_gram_file_read(&file, &b.full, l, &got));
+        check_ok(lq_gram_file_read(&file, &b.full, l, true, &got));
         assert_int_equal(got.n_tokens, want.n_tokens);
         for (size_t i = 0; i < LQ_N_SITES; i++)
             for (size_t j = 0; j < want.width[i] * want.width[i]; j++)
                 assert_true(got.gram[i][j] == (double)(float)want.gram[i][j]);
+        for (size_t i = 0; i < LQ_N_SITES; i++)
+            for (size_t j = 0; j < want.width[i]; j++)
+                assert_true(got.mean_abs[i][j] == (double)(float)want.mean_abs[i][j]);
     }
     lq_gram_file_close(&file);
     check_ok(lq_gram_file_open(path, NULL, &b.arena, &file)); /* the model is not asked for */
@@ -171,7 +206,7 @@ static void rewrite(bed *b, const char *path, const char *name, size_t n, const 
                     const char *tokens)
 {
     lq_safetensors file;
-    lq_tensor list[16];
+    lq_tensor list[32];
     size_t kept = 0;
     const char *metadata[] = {"tokens", tokens};
     check_ok(lq_safetensors_open(path, &b->arena, &file));
@@ -199,6 +234,8 @@ static void odd_gram_files_are_refused(void **state)
     } list[] = {{"model.layers.1.mlp.up_proj.gram", "304", 32, NULL, LQ_E_MISSING},
                 {"model.layers.1.mlp.down_proj.gram", "304", 32, zeros, LQ_E_SHAPE},
                 {"model.layers.1.self_attn.v_proj.gram", "304", 32, zeros, LQ_E_FORMAT},
+                {"model.layers.1.mlp.up_proj.mean_abs", "304", 32, NULL, LQ_E_MISSING},
+                {"model.layers.1.self_attn.k_proj.mean_abs", "304", 32, zeros, LQ_E_FORMAT},
                 {"", NULL, 0, NULL, LQ_E_FORMAT},
                 {"", "many", 0, NULL, LQ_E_FORMAT}};
     bed b;
@@ -214,8 +251,8 @@ static void odd_gram_files_are_refused(void **state)
         check_ok(lq_grams_new(&b.full.config, &b.arena, &grams));
         lq_status got = lq_gram_file_open(path, NULL, &b.arena, &file);
         if (got == LQ_OK) {
-            check_ok(lq_gram_file_read(&file, &b.full, 0, &grams));
-            got = lq_gram_file_read(&file, &b.full, 1, &grams);
+            check_ok(lq_gram_file_read(&file, &b.full, 0, true, &grams));
+            got = lq_gram_file_read(&file, &b.full, 1, true, &grams);
             lq_gram_file_close(&file);
         }
         if (got != list[i].want)
@@ -400,6 +437,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calibrated_grams_equal_plain_sums),
+        cmocka_unit_test(mean_abs_equals_the_plain_mean),
         cmocka_unit_test(grams_of_a_file_are_those_collected),
         cmocka_unit_test(odd_gram_files_are_refused),
         cmocka_unit_test(a_file_replaces_calibration),

@@ -133,6 +133,12 @@ static void softmax_causal_fwd(float *p, size_t T, float scale)
     }
 }
 
+static void softmax(float *p, size_t n, float scale)
+{
+    const float sum = exp_row(p, n, scale, max_of(p, n));
+    scale_row(p, n, 1.0f / sum);
+}
+
 static void softmax_causal_bwd(float *dp, const float *p, size_t T, float scale)
 {
     for (size_t t = 0; t < T; t++, dp += T, p += T) {
@@ -251,6 +257,7 @@ void LQ_PASTE(lq_kernels_fill, LQ_ISA)(lq_kernel_table *table)
     table->rmsnorm_bwd = rmsnorm_bwd;
     table->rope = rope;
     table->softmax_causal_fwd = softmax_causal_fwd;
+    table->softmax = softmax;
     table->softmax_causal_bwd = softmax_causal_bwd;
     table->swiglu_fwd = swiglu_fwd;
     table->swiglu_bwd = swiglu_bwd;

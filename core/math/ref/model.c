@@ -70,6 +70,21 @@ static void softmax_causal_fwd(float *p, size_t T, float scale)
     }
 }
 
+static void softmax(float *p, size_t n, float scale)
+{
+    float top = p[0];
+    double sum = 0;
+    for (size_t j = 1; j < n; j++)
+        top = p[j] > top ? p[j] : top;
+    for (size_t j = 0; j < n; j++) {
+        p[j] = (float)exp((double)scale * (double)(p[j] - top));
+        sum += (double)p[j];
+    }
+    const float inverse = (float)(1.0 / sum);
+    for (size_t j = 0; j < n; j++)
+        p[j] *= inverse;
+}
+
 static void softmax_causal_bwd(float *dp, const float *p, size_t T, float scale)
 {
     for (size_t t = 0; t < T; t++) {
@@ -149,6 +164,7 @@ void lq_kernels_fill_ref(lq_kernel_table *table)
     table->rmsnorm_bwd = rmsnorm_bwd;
     table->rope = rope;
     table->softmax_causal_fwd = softmax_causal_fwd;
+    table->softmax = softmax;
     table->softmax_causal_bwd = softmax_causal_bwd;
     table->swiglu_fwd = swiglu_fwd;
     table->swiglu_bwd = swiglu_bwd;
