@@ -27,7 +27,35 @@ static const lq_option train_table[] = {
      "bound on the gradient norm; 0 = none"},
     {"rest", LQ_OPTION_BOOL, AT(lq_train_opts, rest), 1, 0, 0, NULL,
      "norms, embeddings and head train, too"},
+    /* From here on: each is written only where it has another value (docs/decisions/0042). */
+    {"optimizer", LQ_OPTION_CHOICE, AT(lq_train_opts, optimizer), LQ_OPTIMIZER_ADAMW, 0, 0,
+     LQ_OPTIMIZER_WORDS, "what moves the parameters"},
+    {"normalize", LQ_OPTION_CHOICE, AT(lq_train_opts, normalize), LQ_NORMALIZE_TOKEN, 0, 0,
+     "token|sequence", "gradient of the mean over tokens, or over sequences of sums over tokens"},
+    {"weight_decay", LQ_OPTION_REAL, AT(lq_train_opts, weight_decay), 0, 0, 100, NULL,
+     "of matrices and latents, decoupled"},
+    {"loss", LQ_OPTION_CHOICE, AT(lq_train_opts, loss), LQ_LOSS_CE, 0, 0, LQ_LOSS_WORDS,
+     "cross-entropy, or a divergence from the full-precision model"},
+    {"loss_weight", LQ_OPTION_REAL, AT(lq_train_opts, loss_weight), 1, 1e-9, 1e9, NULL,
+     "of the divergence"},
+    {"ce_weight", LQ_OPTION_REAL, AT(lq_train_opts, ce_weight), 0, 0, 1e9, NULL,
+     "of cross-entropy added to the divergence"},
+    {"temperature", LQ_OPTION_REAL, AT(lq_train_opts, temperature), 1, 0.01, 100, NULL,
+     "of both distributions; the divergence is multiplied by its square"},
+    {"beta", LQ_OPTION_REAL, AT(lq_train_opts, beta), 0, 0, 2, NULL,
+     "cakld: share of the reverse KL, 0 measures it; jsd: share of the teacher, 0 means 0.5"},
+    {"teacher_topk", LQ_OPTION_SIZE, AT(lq_train_opts, teacher_topk), 0, 0, 1 << 20, NULL,
+     "likeliest tokens that are kept of the teacher, in a file; 0: it runs beside the student"},
+    {"data_from", LQ_OPTION_CHOICE, AT(lq_train_opts, data_from), LQ_DATA_TEXT, 0, 0,
+     "text|teacher|continuation", "what is trained on: text, or what the full model writes"},
+    {"sample_temperature", LQ_OPTION_REAL, AT(lq_train_opts, sample_temperature), 1, 0, 100, NULL,
+     "of writing it; 0: the likeliest token"},
+    {"sample_top_p", LQ_OPTION_REAL, AT(lq_train_opts, sample_top_p), 1, 0, 1, NULL,
+     "share of the probability that tokens are drawn from"},
+    {"prompt", LQ_OPTION_SIZE, AT(lq_train_opts, prompt), 16, 1, 1 << 20, NULL,
+     "tokens of text that each continuation begins with"},
 };
+enum { N_FIRST_TRAIN = 13 };
 static const lq_option calib_table[] = {
     {"tokens", LQ_OPTION_SIZE, AT(lq_calib_opts, tokens), 65536, 1, (double)(1ul << 40), NULL,
      "tokens of calibration"},
@@ -188,14 +216,47 @@ static lq_status read_blockwise(const lq_json *run, const char *where, lq_arena 
     return LQ_OK;
 }
 
+static lq_status refuse_unless(bool fits, const char *where, const char *key, const char *what)
+{
+    return fits ? LQ_OK : lq_fail(LQ_E_OPTION, "%s: train: %s is of %s", where, key, what);
+}
+
+/* Options that say something where nobody listens are mistakes. */
+static lq_status check_train(const lq_recipe *r, const char *where)
+{
+    const lq_train_opts *t = &r->train;
+    const bool guided = t->loss != LQ_LOSS_CE, blended = t->loss == LQ_LOSS_CAKLD;
+    const bool written = t->data_from != LQ_DATA_TEXT;
+    const char *teacher = "losses with a teacher; loss is ce";
+    const char *text = "text that the model writes; data_from is text";
+    LQ_TRY(refuse_unless(guided || t->loss_weight == 1, where, "loss_weight", teacher));
+    LQ_TRY(refuse_unless(guided || t->ce_weight == 0, where, "ce_weight", teacher));
+    LQ_TRY(refuse_unless(guided || t->temperature == 1, where, "temperature", teacher));
+    LQ_TRY(refuse_unless(guided || t->teacher_topk == 0, where, "teacher_topk", teacher));
+    LQ_TRY(refuse_unless(blended || t->loss == LQ_LOSS_JSD || t->beta == 0, where, "beta",
+                         "the losses cakld and jsd"));
+    if (t->loss == LQ_LOSS_JSD && t->beta >= 1)
+        return lq_fail(LQ_E_OPTION, "%s: train: beta of jsd must be below 1", where);
+    LQ_TRY(refuse_unless(written || t->sample_temperature == 1, where, "sample_temperature", text));
+    LQ_TRY(refuse_unless(written || t->sample_top_p == 1, where, "sample_top_p", text));
+    LQ_TRY(refuse_unless(t->data_from == LQ_DATA_CONTINUATION || t->prompt == 16, where, "prompt",
+                         "data_from continuation"));
+    if (t->data_from == LQ_DATA_CONTINUATION && t->prompt > t->context)
+        return lq_fail(LQ_E_OPTION, "%s: train: a prompt of %zu tokens leaves nothing of %zu",
+                       where, t->prompt, t->context);
+    return LQ_OK;
+}
+
 lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena, lq_recipe *r)
 {
-    const text_key train[] = {{"data", "techdocs:train", &r->train_data}};
+    const text_key train[] = {{"data", "techdocs:train", &r->train_data},
+                              {"slots", "method", &r->train_slots}};
     const text_key calib[] = {{"data", "techdocs:calib", &r->calib_data},
                               {"hessians", NULL, &r->hessians}};
     const text_key eval[] = {{"data", "techdocs:test", &r->eval_data}};
-    LQ_TRY(read_member(lq_json_get(run, "train"), where, "train", train, 1, train_table,
+    LQ_TRY(read_member(lq_json_get(run, "train"), where, "train", train, 2, train_table,
                        COUNT(train_table), arena, &r->train));
+    LQ_TRY(check_train(r, where));
     LQ_TRY(read_member(lq_json_get(run, "calib"), where, "calib", calib, 2, calib_table,
                        COUNT(calib_table), arena, &r->calib));
     LQ_TRY(read_blockwise(run, where, arena, r));
@@ -225,9 +286,33 @@ static lq_json *write_blockwise(const lq_recipe *r)
     return all;
 }
 
+/* The options of train: the first ones, and those that have another value than their default. */
+static lq_json *write_train(const lq_recipe *r)
+{
+    const lq_option *more = train_table + N_FIRST_TRAIN;
+    const size_t n_more = COUNT(train_table) - N_FIRST_TRAIN;
+    lq_train_opts unset = r->train;
+    lq_arena arena = {0};
+    LQ_ASSERT(lq_options_read(more, n_more, NULL, "", &unset) == LQ_OK); /* the defaults */
+    lq_json *all = lq_options_write(train_table, N_FIRST_TRAIN, &r->train);
+    lq_json *set = lq_options_write(more, n_more, &r->train);
+    lq_json *defaults = lq_options_write(more, n_more, &unset);
+    for (const lq_json *m = lq_json_first(set); m != NULL; m = lq_json_next(m)) {
+        const lq_json *plain = lq_json_get(defaults, lq_json_key(m));
+        if (strcmp(lq_json_canonical(m, &arena), lq_json_canonical(plain, &arena)) != 0)
+            lq_json_set(all, lq_json_key(m), lq_json_copy(m));
+    }
+    if (strcmp(r->train_slots, "method") != 0)
+        lq_json_set_string(all, "slots", r->train_slots);
+    lq_json_free(set);
+    lq_json_free(defaults);
+    lq_arena_close(&arena);
+    return all;
+}
+
 void lq_recipe_write(const lq_recipe *r, lq_json *run)
 {
-    lq_json *train = lq_options_write(train_table, COUNT(train_table), &r->train);
+    lq_json *train = write_train(r);
     lq_json *calib = lq_options_write(calib_table, COUNT(calib_table), &r->calib);
     lq_json *eval = lq_options_write(eval_table, COUNT(eval_table), &r->eval);
     lq_json_set_string(train, "data", r->train_data);
@@ -263,7 +348,14 @@ lq_train_config lq_recipe_train(const lq_recipe *r, size_t steps)
                          .lanes = t->lanes,
                          .steps = steps,
                          .lr = t->lr,
-                         .train_rest = t->rest};
+                         .weight_decay = t->weight_decay,
+                         .train_rest = t->rest,
+                         .optimizer = t->optimizer,
+                         .sum_per_sequence = t->normalize == LQ_NORMALIZE_SEQUENCE};
+    c.slots = strcmp(r->train_slots, "method") == 0 ? NULL : r->train_slots;
+    c.loss = (lq_loss_config){t->loss, t->loss_weight, t->ce_weight, t->temperature, t->beta};
+    if (t->loss == LQ_LOSS_JSD && t->beta == 0)
+        c.loss.beta = 0.5;
     c.schedule = (lq_schedule){(lq_schedule_kind)t->schedule, (size_t)(t->warmup * (double)steps),
                                (size_t)(t->decay * (double)steps)};
     c.adamw = (lq_adamw){t->beta1, t->beta2, t->eps, t->clip};

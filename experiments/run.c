@@ -3,10 +3,12 @@
 #include "core/base/clock.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/data/corpus.h"
 #include "core/eval/perplexity.h"
+#include "experiments/generated.h"
 #include "experiments/methods.h"
 #include "experiments/model.h"
-#include "experiments/recipe.h"
+#include "experiments/run_parts.h"
 #include "experiments/version.h"
 
 #include <stdio.h>
@@ -14,139 +16,13 @@
 
 enum { CURVE_POINTS = 200 }; /* a stored loss curve has at most so many points */
 
-/* ---- resolving ---- */
-
-static lq_status resolve_method(const lq_json *point, lq_arena *arena, lq_json *out,
-                                const lq_method **method)
-{
-    const lq_json *given = lq_json_get(point, "method");
-    const char *name;
-    void *opts;
-    if (given == NULL || lq_json_type(given) != LQ_JSON_OBJECT)
-        return lq_fail(LQ_E_OPTION, "run: the object \"method\" is missing");
-    LQ_TRY(lq_json_text(given, "run: method", "name", NULL, &name));
-    LQ_TRY(lq_method_find(name, method));
-    lq_json *options = lq_json_object();
-    for (const lq_json *m = lq_json_first(given); m != NULL; m = lq_json_next(m))
-        if (strcmp(lq_json_key(m), "name") != 0)
-            lq_json_set(options, lq_json_key(m), lq_json_copy(m));
-    lq_status status = lq_method_options(*method, options, "run: method", arena, &opts);
-    lq_json_free(options);
-    LQ_TRY(status);
-    lq_json *resolved = lq_options_write((*method)->options, (*method)->n_options, opts);
-    lq_json_set_string(resolved, "name", name);
-    lq_json_set(out, "method", resolved);
-    return LQ_OK;
-}
-
-static void set_digest(lq_json *digests, const char *name, const char *hex)
-{
-    lq_json_set_string(digests, name, hex);
-}
-
-/* The directory of another tokenizer than the model's own; NULL: none was asked for. */
-static const char *tokenizer_of(const lq_json *config)
-{
-    return lq_json_string(lq_json_get(config, "tokenizer"));
-}
-
-/* Digests of the model, its tokenizer, and every text that the run reads. */
-static lq_status resolve_digests(const char *model_name, const char *tokenizer, const lq_recipe *r,
-                                 bool trains, bool calibrates, lq_arena *arena, lq_json *out)
-{
-    lq_model model;
-    lq_data data;
-    lq_json *digests = lq_json_object();
-    const char *names[] = {r->eval_data, trains ? r->train_data : NULL,
-                           calibrates ? r->calib_data : NULL};
-    lq_digest hessians;
-    lq_status status = lq_model_peek_with(model_name, tokenizer, arena, &model);
-    if (status == LQ_OK) {
-        set_digest(digests, "model", model.digest.hex);
-        if (model.tok != NULL)
-            set_digest(digests, "tokenizer", lq_tokenizer_digest(model.tok)->hex);
-    }
-    for (size_t i = 0; status == LQ_OK && i < 3; i++) {
-        if (names[i] == NULL || strcmp(names[i], "none") == 0)
-            continue;
-        status = lq_model_data(&model, names[i], arena, &data);
-        if (status == LQ_OK)
-            set_digest(digests, lq_arena_printf(arena, "data %s", names[i]), data.digest.hex);
-        if (status == LQ_OK)
-            set_digest(digests, "corpus", data.whole.hex);
-    }
-    if (status == LQ_OK && r->hessians != NULL)
-        status = lq_sha256_file(r->hessians, &hessians);
-    if (status == LQ_OK && r->hessians != NULL)
-        set_digest(digests, "hessians", hessians.hex);
-    lq_model_close(&model);
-    if (status == LQ_OK)
-        lq_json_set(out, "sha256", digests);
-    else
-        lq_json_free(digests);
-    return status;
-}
-
-static lq_status resolve_into(const lq_json *point, lq_arena *arena, lq_json *out)
-{
-    static const char *const text_key[] = {"experiment", "variant", "purpose", "model"};
-    static const char *const text_fallback[] = {"single", "", "result", NULL};
-    const lq_method *method;
-    lq_recipe recipe;
-    double fraction, budget;
-    size_t seed;
-    const char *text = NULL;
-    LQ_TRY(lq_json_only_keys(point, "run", "experiment", "variant", "purpose", "model", "method",
-                             "fraction", "budget_tokens", "seed", "train", "calib", "blockwise",
-                             "eval", "sha256", "tokenizer", NULL));
-    for (size_t i = 0; i < 4; i++) {
-        LQ_TRY(lq_json_text(point, "run", text_key[i], text_fallback[i], &text));
-        lq_json_set_string(out, text_key[i], text);
-    }
-    LQ_TRY(resolve_method(point, arena, out, &method));
-    LQ_TRY(lq_json_real(point, "run", "fraction", 0, 1, 0, &fraction));
-    LQ_TRY(lq_json_real(point, "run", "budget_tokens", 0, 1e15, 0, &budget));
-    LQ_TRY(lq_json_size(point, "run", "seed", 0, 1ul << 31, 1, &seed));
-    LQ_TRY(lq_recipe_read(point, "run", arena, &recipe));
-    const bool trains = fraction > 0 && (method->needs & LQ_TRAINS) != 0;
-    if (fraction > 0 && !trains)
-        return lq_fail(LQ_E_OPTION, "run: %s trains nothing, fraction must be 0", method->name);
-    if (trains && budget <= 0)
-        return lq_fail(LQ_E_OPTION, "run: budget_tokens is missing");
-    if (recipe.hessians != NULL && (method->needs & LQ_NEEDS_GRAM) == 0)
-        return lq_fail(LQ_E_OPTION, "run: calib: hessians: %s does not look at Hessians",
-                       method->name);
-    lq_json_set_number(out, "fraction", fraction);
-    lq_json_set_number(out, "budget_tokens", trains ? budget : 0);
-    lq_json_set_number(out, "seed", (double)seed);
-    lq_recipe_write(&recipe, out);
-    if (tokenizer_of(point) != NULL)
-        lq_json_set_string(out, "tokenizer", tokenizer_of(point));
-    return resolve_digests(text, tokenizer_of(point), &recipe, trains,
-                           lq_recipe_calibrates(&recipe, method->needs), arena, out);
-}
-
-lq_status lq_run_resolve(const lq_json *point, lq_json **resolved)
-{
-    lq_arena arena = {0};
-    lq_json *out = lq_json_object();
-    lq_status status = resolve_into(point, &arena, out);
-    lq_arena_close(&arena);
-    if (status == LQ_OK)
-        *resolved = out;
-    else
-        lq_json_free(out);
-    return status;
-}
-
-/* ---- executing ---- */
-
 typedef struct job {
     const lq_json *config;
     const char *work, *keep_dir, *id;
     lq_recipe recipe;
     const lq_method *method;
     void *opts;
+    lq_run_start start;
     lq_rng rng;
     lq_model model;
     lq_qmodel q;
@@ -159,18 +35,10 @@ static lq_status read_job(const lq_json *config, lq_arena *arena, job *j)
 {
     size_t seed;
     double fraction, budget;
-    const char *name, *model;
-    const lq_json *method = lq_json_get(config, "method");
+    const char *model;
     *j = (job){.config = config, .arena = arena};
-    LQ_TRY(lq_json_text(method, "run: method", "name", NULL, &name));
-    LQ_TRY(lq_method_find(name, &j->method));
-    lq_json *options = lq_json_object();
-    for (const lq_json *m = lq_json_first(method); m != NULL; m = lq_json_next(m))
-        if (strcmp(lq_json_key(m), "name") != 0)
-            lq_json_set(options, lq_json_key(m), lq_json_copy(m));
-    lq_status status = lq_method_options(j->method, options, "run: method", arena, &j->opts);
-    lq_json_free(options);
-    LQ_TRY(status);
+    LQ_TRY(lq_run_method(config, "run", arena, &j->method, &j->opts));
+    LQ_TRY(lq_run_start_read(config, arena, &j->start));
     LQ_TRY(lq_json_size(config, "run", "seed", 0, 1ul << 31, 1, &seed));
     LQ_TRY(lq_json_real(config, "run", "fraction", 0, 1, 0, &fraction));
     LQ_TRY(lq_json_real(config, "run", "budget_tokens", 0, 1e15, 0, &budget));
@@ -178,7 +46,7 @@ static lq_status read_job(const lq_json *config, lq_arena *arena, job *j)
     LQ_TRY(lq_recipe_read(config, "run", arena, &j->recipe));
     j->rng = lq_rng_seed(seed);
     j->tokens = fraction * budget;
-    return lq_model_open_with(model, tokenizer_of(config), arena, &j->model);
+    return lq_model_open_with(model, lq_run_tokenizer(config), arena, &j->model);
 }
 
 static void store_block(void *context, size_t layer, const lq_blockwise_result *r)
@@ -189,24 +57,58 @@ static void store_block(void *context, size_t layer, const lq_blockwise_result *
     lq_run_point(j->run, "blockwise_epochs", (double)layer, (double)r->epochs);
 }
 
-static lq_status quantize(job *j)
+/* The weights that the method begins from: the model's own, or those that the start makes of them. */
+static lq_status begin_from(job *j, const lq_calib_data *calib, lq_arena *arena,
+                            const lq_weights **out)
+{
+    lq_qmodel *first;
+    const lq_rng init = lq_rng_split(&j->rng, "start", 0);
+    const lq_quantize_how how = {.blockwise = &j->start.recipe.blockwise};
+    *out = &j->model.q.w;
+    if (j->start.method == NULL)
+        return LQ_OK;
+    LQ_TRY(lq_arena_new(arena, &first, 1));
+    LQ_TRY(lq_qmodel_new(&j->model.q.w, j->start.method, j->start.opts, arena, first));
+    LQ_TRY(lq_quantize_with(first, &j->model.q.w, calib, &init, &how));
+    *out = &first->w;
+    return LQ_OK;
+}
+
+static bool calibrates(const job *j)
+{
+    return lq_recipe_calibrates(&j->recipe, j->method->needs) ||
+           (j->start.method != NULL &&
+            lq_recipe_calibrates(&j->start.recipe, j->start.method->needs));
+}
+
+static lq_status quantize_in(job *j, lq_arena *scratch)
 {
     lq_calib_data calib = {0};
-    if (lq_recipe_calibrates(&j->recipe, j->method->needs)) {
+    const lq_weights *from;
+    if (calibrates(j)) {
         lq_data data;
         LQ_TRY(lq_model_data(&j->model, j->recipe.calib_data, j->arena, &data));
         LQ_TRY(lq_recipe_calib(&j->recipe, &data, &j->rng, j->arena, &calib));
     }
     if (j->model.q.method != NULL)
         return lq_fail(LQ_E_OPTION, "run: %s is quantized already", j->model.dir);
+    LQ_TRY(begin_from(j, &calib, scratch, &from));
     const lq_rng init = lq_rng_split(&j->rng, "init", 0);
     const lq_quantize_how how = {.blockwise = &j->recipe.blockwise,
                                  .grams = j->recipe.hessians,
                                  .model_sha256 = j->model.digest.hex,
                                  .on_block = store_block,
                                  .context = j};
-    LQ_TRY(lq_qmodel_new(&j->model.q.w, j->method, j->opts, j->arena, &j->q));
-    return lq_quantize_with(&j->q, &j->model.q.w, &calib, &init, &how);
+    LQ_TRY(lq_qmodel_new(from, j->method, j->opts, j->arena, &j->q));
+    return lq_quantize_with(&j->q, from, &calib, &init, &how);
+}
+
+static lq_status quantize(job *j)
+{
+    lq_arena scratch = {0}; /* the start is gone when the method has begun */
+    const lq_status status = quantize_in(j, &scratch);
+    lq_arena_close(&scratch);
+    return status;
 }
 
 static void store_curve(job *j, const lq_train_result *r, const lq_train_config *c)
@@ -222,24 +124,87 @@ static void store_curve(job *j, const lq_train_result *r, const lq_train_config 
     }
 }
 
-static lq_status train(job *j)
+/* ---- training ---- */
+
+/* What the run trains on, and the digest of it. */
+static lq_status get_batches(job *j, const lq_train_config *c, lq_batches *out, lq_digest *digest)
 {
-    lq_data data;
-    lq_batches batches;
-    lq_train_result result = {0};
-    lq_train_config c = lq_recipe_train(&j->recipe, lq_recipe_steps(&j->recipe, j->tokens));
     const lq_rng order = lq_rng_split(&j->rng, "data", 0);
-    LQ_TRY(lq_model_data(&j->model, j->recipe.train_data, j->arena, &data));
-    LQ_TRY(lq_batches_new(data.token, data.n, c.T, &order, j->arena, &batches));
-    c.checkpoint = lq_arena_printf(j->arena, "%s/%s.checkpoint", j->work, j->id);
-    c.checkpoint_s = 15;
-    c.fingerprint = j->id;
-    c.noise = lq_rng_split(&j->rng, "noise", 0);
-    const lq_status status = lq_train(&j->q, &batches, &c, j->arena, NULL, NULL, &result);
-    store_curve(j, &result, &c);
+    const lq_rng writing = lq_rng_split(&j->rng, "written", 0);
+    const int from = j->recipe.train.data_from;
+    lq_data data;
+    lq_written written;
+    if (from != LQ_DATA_TEACHER)
+        LQ_TRY(lq_model_data(&j->model, j->recipe.train_data, j->arena, &data));
+    if (from == LQ_DATA_TEXT) {
+        *digest = data.digest;
+        return lq_batches_new(data.token, data.n, c->T, &order, j->arena, out);
+    }
+    LQ_TRY(lq_written_get(&j->model, &j->recipe, from == LQ_DATA_CONTINUATION ? &data : NULL,
+                          &writing, c->steps * c->batch, j->arena, &written));
+    *digest = written.digest;
+    return lq_batches_of_sequences(written.token, written.n_sequences, c->T, &order, j->arena, out);
+}
+
+/* Predictions of the full model on what the run reads: in the cache, made when they are not there. */
+static lq_status get_predictions(job *j, const lq_train_config *c, lq_batches *data,
+                                 const lq_digest *digest, lq_teacher_file *file)
+{
+    const lq_teacher_plan plan = {.n_sequences = lq_train_sequences(c),
+                                  .T = c->T,
+                                  .k = j->recipe.train.teacher_topk,
+                                  .temperature = c->loss.temperature,
+                                  .micro = c->micro,
+                                  .lanes = c->lanes};
+    const char *cache;
+    lq_digest id;
+    const char *text = lq_arena_printf(
+        j->arena, "teacher 1 model %s data %s order %016llx n %zu T %zu k %zu temperature %.17g",
+        j->model.digest.hex, digest->hex, (unsigned long long)data->rng.key, plan.n_sequences,
+        plan.T, plan.k, plan.temperature);
+    text = lq_arena_printf(j->arena, "%s micro %zu", text, plan.micro);
+    LQ_TRY(lq_sha256_of(text, strlen(text), &id));
+    LQ_TRY(lq_cache_dir(j->arena, &cache));
+    const char *dir = lq_arena_printf(j->arena, "%s/teacher", cache);
+    const char *path = lq_arena_printf(j->arena, "%s/%.32s.safetensors", dir, id.hex);
+    LQ_TRY(lq_path_make_dirs(dir));
+    if (!lq_path_exists(path))
+        LQ_TRY(lq_teacher_store(&j->model.q.w, data, &plan, path, id.hex));
+    return lq_teacher_open(path, id.hex, &plan, j->model.q.w.config.V, j->arena, file);
+}
+
+static lq_status train_with(job *j, lq_train_config *c, lq_batches *data)
+{
+    lq_train_result result = {0};
+    c->checkpoint = lq_arena_printf(j->arena, "%s/%s.checkpoint", j->work, j->id);
+    c->checkpoint_s = 15;
+    c->fingerprint = j->id;
+    c->noise = lq_rng_split(&j->rng, "noise", 0);
+    const lq_status status = lq_train(&j->q, data, c, j->arena, NULL, NULL, &result);
+    store_curve(j, &result, c);
     lq_run_metric(j->run, "tokens_seen", "token", (double)result.tokens);
+    if (c->loss.kind == LQ_LOSS_CAKLD)
+        lq_run_metric(j->run, "cakld_beta", "1", result.beta);
     if (status == LQ_OK)
         lq_run_metric(j->run, "train_loss_final", "nat/token", result.final_loss);
+    return status;
+}
+
+static lq_status train(job *j)
+{
+    lq_batches batches;
+    lq_digest digest;
+    lq_teacher_file file;
+    lq_train_config c = lq_recipe_train(&j->recipe, lq_recipe_steps(&j->recipe, j->tokens));
+    LQ_TRY(get_batches(j, &c, &batches, &digest));
+    if (!lq_loss_has_teacher(&c.loss) || j->recipe.train.teacher_topk == 0) {
+        c.teacher.w = lq_loss_has_teacher(&c.loss) ? &j->model.q.w : NULL;
+        return train_with(j, &c, &batches);
+    }
+    LQ_TRY(get_predictions(j, &c, &batches, &digest, &file));
+    c.teacher.file = &file;
+    const lq_status status = train_with(j, &c, &batches);
+    lq_teacher_close(&file);
     return status;
 }
 

@@ -1,6 +1,7 @@
 #include "experiments/spec.h"
 
 #include "core/base/args.h"
+#include "experiments/named_recipe.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,8 +18,9 @@ struct lq_spec {
     const char **variant, **label; /* (n_variants) */
 };
 
-static const char *const run_key[] = {"model", "method",    "fraction", "seed",         "train",
-                                      "calib", "blockwise", "eval",     "budget_tokens"};
+static const char *const run_key[] = {"model",         "method", "fraction",  "seed",
+                                      "train",         "calib",  "blockwise", "eval",
+                                      "budget_tokens", "recipe", "start"};
 enum { N_RUN_KEYS = sizeof run_key / sizeof run_key[0] };
 
 /* A name that may stand in a path: letters, digits, "-", "_" and ".", not first. */
@@ -45,7 +47,7 @@ static lq_status check_value(const lq_json *value, const char *where, const char
         return check_number(value, where, key, 1, false);
     if (strcmp(key, "seed") == 0 || strcmp(key, "budget_tokens") == 0)
         return check_number(value, where, key, 0x1p53, true);
-    if (strcmp(key, "model") == 0 || strcmp(key, "variant") == 0) {
+    if (strcmp(key, "model") == 0 || strcmp(key, "variant") == 0 || strcmp(key, "recipe") == 0) {
         if (!lq_json_string(value))
             return lq_fail(LQ_E_OPTION, "%s: %s: expected a string", where, key);
     } else if (lq_json_type(value) != LQ_JSON_OBJECT) {
@@ -134,8 +136,8 @@ static lq_status check_entries(lq_spec *spec, const char *key)
     for (const lq_json *e = lq_json_first(list); e; e = lq_json_next(e), i++) {
         const char *where = lq_arena_printf(&spec->arena, "%s: %s[%zu]", spec->where, key, i);
         LQ_TRY(lq_json_only_keys(e, where, "variant", "model", "fraction", "seed", "method",
-                                 "train", "calib", "blockwise", "eval", "budget_tokens",
-                                 search ? "grid" : NULL, NULL));
+                                 "train", "calib", "blockwise", "eval", "budget_tokens", "recipe",
+                                 "start", search ? "grid" : NULL, NULL));
         LQ_TRY(check_axes(spec, e, where));
         LQ_TRY(check_rest(e, where));
         if (search)
@@ -159,7 +161,8 @@ static lq_status read_variants(lq_spec *spec)
         if (!is_name(name))
             return lq_fail(LQ_E_OPTION, "%s: a name has letters, digits, '-', '_', '.'", where);
         LQ_TRY(lq_json_only_keys(v, where, "label", "model", "method", "fraction", "seed", "train",
-                                 "calib", "blockwise", "eval", "budget_tokens", NULL));
+                                 "calib", "blockwise", "eval", "budget_tokens", "recipe", "start",
+                                 NULL));
         LQ_TRY(check_part(v, where));
         spec->variant[spec->n_variants] = name;
         LQ_TRY(lq_json_text(v, where, "label", name, &spec->label[spec->n_variants]));
@@ -183,7 +186,8 @@ static lq_status read_document(lq_spec *spec)
     if (defaults) {
         const char *where = lq_arena_printf(&spec->arena, "%s: defaults", spec->where);
         LQ_TRY(lq_json_only_keys(defaults, where, "model", "method", "fraction", "seed", "train",
-                                 "calib", "blockwise", "eval", "budget_tokens", NULL));
+                                 "calib", "blockwise", "eval", "budget_tokens", "recipe", "start",
+                                 NULL));
         LQ_TRY(check_part(defaults, where));
     }
     if (search_eval)
@@ -255,22 +259,6 @@ static lq_json *copy_of(const lq_json *node)
     return copy;
 }
 
-/* Members of `from` over those of `into`; where both are objects, member by member. */
-static void merge(lq_json *into, const lq_json *from)
-{
-    for (const lq_json *m = lq_json_first(from); m; m = lq_json_next(m)) {
-        const char *key = lq_json_key(m);
-        const lq_json *old = lq_json_get(into, key);
-        if (old && lq_json_type(old) == LQ_JSON_OBJECT && lq_json_type(m) == LQ_JSON_OBJECT) {
-            lq_json *both = copy_of(old);
-            merge(both, m);
-            lq_json_set(into, key, both);
-        } else {
-            lq_json_set(into, key, copy_of(m));
-        }
-    }
-}
-
 /* Only the run keys of `from`. */
 static void merge_run_keys(lq_json *into, const lq_json *from)
 {
@@ -280,7 +268,7 @@ static void merge_run_keys(lq_json *into, const lq_json *from)
             continue;
         lq_json *one = lq_json_object();
         lq_json_set(one, run_key[i], copy_of(value));
-        merge(into, one);
+        lq_json_merge(into, one);
         lq_json_free(one);
     }
 }
@@ -326,7 +314,19 @@ static lq_status append(lq_points *list, const lq_point *point)
     return LQ_OK;
 }
 
-static void fill(const expansion *e, const lq_json *const axis[4], const lq_json *grid, lq_point *p)
+/* The last that names one: defaults, variant, entry. */
+static const char *recipe_of(const expansion *e, const lq_json *variant)
+{
+    const lq_json *const part[] = {lq_json_get(e->spec->document, "defaults"), variant, e->entry};
+    const char *name = NULL;
+    for (size_t i = 0; i < 3; i++)
+        if (lq_json_get(part[i], "recipe"))
+            name = lq_json_string(lq_json_get(part[i], "recipe"));
+    return name;
+}
+
+static lq_status fill(const expansion *e, const lq_json *const axis[4], const lq_json *grid,
+                      lq_point *p)
 {
     static const char *const axis_key[] = {"variant", "model", "fraction", "seed"};
     const char *variant = lq_json_string(axis[0]);
@@ -335,7 +335,11 @@ static void fill(const expansion *e, const lq_json *const axis[4], const lq_json
     lq_json_set_string(json, "variant", variant);
     lq_json_set_string(json, "purpose", e->purpose);
     merge_run_keys(json, lq_json_get(e->spec->document, "defaults"));
-    merge_run_keys(json, lq_json_get(lq_json_get(e->spec->document, "variants"), variant));
+    const lq_json *own = lq_json_get(lq_json_get(e->spec->document, "variants"), variant);
+    const char *recipe = recipe_of(e, own);
+    if (recipe)
+        LQ_TRY(lq_recipe_make_way(recipe, json));
+    merge_run_keys(json, own);
     merge_run_keys(json, e->entry);
     for (size_t i = 1; i < 4; i++)
         if (axis[i])
@@ -344,19 +348,19 @@ static void fill(const expansion *e, const lq_json *const axis[4], const lq_json
     if (grid && search_eval) {
         lq_json *over = lq_json_object();
         lq_json_set(over, "eval", copy_of(search_eval));
-        merge(json, over);
+        lq_json_merge(json, over);
         lq_json_free(over);
     }
+    return LQ_OK;
 }
 
 static lq_status add(const expansion *e, const lq_json *const axis[4], const lq_json *grid,
                      size_t grid_index)
 {
     lq_point p = {.json = lq_json_object(), .entry = e->index, .grid = grid_index};
-    fill(e, axis, grid, &p);
+    lq_status status = fill(e, axis, grid, &p);
     p.model = lq_json_string(lq_json_get(p.json, "model"));
-    lq_status status = LQ_OK;
-    if (!p.model)
+    if (status == LQ_OK && !p.model)
         status =
             lq_fail(LQ_E_OPTION, "%s: model is missing, here, in the variant and in the defaults",
                     e->where);
@@ -364,7 +368,7 @@ static lq_status add(const expansion *e, const lq_json *const axis[4], const lq_
         grid || !p.model ? NULL : winner_of(e, lq_json_string(axis[0]), p.model);
     p.pending = winner && !winner->settings;
     if (grid || winner)
-        merge(p.json, grid ? grid : winner->settings);
+        lq_json_merge(p.json, grid ? grid : winner->settings);
     p.variant = lq_json_string(lq_json_get(p.json, "variant"));
     const double fraction = lq_json_number(lq_json_get(p.json, "fraction"));
     const double seed = lq_json_number(lq_json_get(p.json, "seed"));
