@@ -87,11 +87,9 @@ static bool fit(const group *g, float bound, fitted *f)
         lo = g->clipped[j] < lo ? g->clipped[j] : lo;
         hi = g->clipped[j] > hi ? g->clipped[j] : hi;
     }
-    f->chosen.step = (hi - lo > 1e-5f ? hi - lo : 1e-5f) / top;
-    const float zero = -rintf(lo / f->chosen.step);
-    f->chosen.zero = zero > 0 ? (zero < top ? zero : top) : 0;
-    f->grid = f->chosen;
-    f->grid.step = lq_grid_round_step(f->chosen.step);
+    const float step = (hi - lo > 1e-5f ? hi - lo : 1e-5f) / top, zero = -rintf(lo / step);
+    f->chosen = (lq_grid){.step = step, .zero = zero > 0 ? (zero < top ? zero : top) : 0};
+    f->grid = (lq_grid){.step = lq_grid_round_step(step), .zero = f->chosen.zero};
     return isfinite(f->grid.step);
 }
 
