@@ -54,7 +54,7 @@ static lq_status persist(const lq_fetch *want, lq_status (*once)(void *self, att
         if (a.gained)
             backoff_ms = pace->backoff_ms;
         const double asked_ms = a.wait_s * 1000, ms = asked_ms > backoff_ms ? asked_ms : backoff_ms;
-        lq_log_info("%s; trying again", lq_status_note());
+        lq_log_info("fetching %s: %s; trying again", want->what, lq_status_note());
         LQ_TRY(wait_ms(ms < LONGEST_WAIT_MS ? ms : LONGEST_WAIT_MS, want->what));
         backoff_ms *= 2;
     }
