@@ -225,6 +225,7 @@ static lq_status train(job *j)
     c.checkpoint = lq_arena_printf(j->arena, "%s/%s.checkpoint", j->work, j->id);
     c.checkpoint_s = 15;
     c.fingerprint = j->id;
+    c.noise = lq_rng_split(&j->rng, "noise", 0);
     const lq_status status = lq_train(&j->q, &batches, &c, j->arena, NULL, NULL, &result);
     store_curve(j, &result, &c);
     lq_run_metric(j->run, "tokens_seen", "token", (double)result.tokens);

@@ -31,6 +31,7 @@ typedef struct tuner {
     float *slot_grad[LQ_N_LINEARS][LQ_MAX_SLOTS]; /* NULL where nothing moves */
     float *best;                                  /* (n_values) all parameters, one after another */
     uint32_t *order;                              /* (n_train) */
+    lq_rng noise;
 } tuner;
 
 /* ---- What moves -------------------------------------------------------------------------------- */
@@ -253,8 +254,18 @@ static void walk_thetas(tuner *t, bool grads)
     }
 }
 
+static void at_step(tuner *t, size_t step)
+{
+    lq_qmodel_at(t->q, t->layer * LQ_N_LINEARS, LQ_N_LINEARS, LQ_STAGE_BLOCKWISE, step,
+                 lq_blockwise_steps(t->c, t->data->n_sequences), &t->noise);
+    walk_thetas(t, false);
+}
+
+/* Of the weights that would ship. */
 static double validate(tuner *t)
 {
+    lq_qmodel_done(t->q, t->layer * LQ_N_LINEARS, LQ_N_LINEARS);
+    walk_thetas(t, false);
     return run_lanes(t, NULL, t->data->n_sequences - t->n_train, false);
 }
 
@@ -272,6 +283,7 @@ static void put_back(tuner *t)
     const float *at = t->best;
     for (size_t i = 0; i < t->n_params; at += t->param[i++].n)
         memcpy(t->param[i].w, at, t->param[i].n * sizeof *at);
+    lq_qmodel_done(t->q, t->layer * LQ_N_LINEARS, LQ_N_LINEARS);
     walk_thetas(t, false);
 }
 
@@ -283,6 +295,7 @@ static bool one_epoch(tuner *t, size_t epoch, const lq_rng *rng, size_t *step,
     lq_rng_permutation(&stream, t->order, t->n_train);
     for (size_t at = 0; at < t->n_train && !lq_stop_asked(); at += t->c->batch) {
         const size_t n = t->n_train - at < t->c->batch ? t->n_train - at : t->c->batch;
+        at_step(t, *step);
         const double mse = run_lanes(t, t->order + at, n, true);
         walk_thetas(t, true);
         const double norm = lq_params_grad_norm(t->param, t->n_params);
@@ -293,7 +306,6 @@ static bool one_epoch(tuner *t, size_t epoch, const lq_rng *rng, size_t *step,
             return false;
         }
         lq_adamw_step(&adam, t->param, t->n_params, ++*step, 1, norm);
-        walk_thetas(t, false);
         if (progress->line != NULL)
             lq_progress_update(progress->line, progress->done + *step,
                                "block %zu, epoch %zu, mse %.3g", t->layer + 1, epoch + 1, mse);
@@ -306,7 +318,6 @@ static lq_status loop(tuner *t, const lq_rng *rng, const lq_blockwise_progress *
 {
     size_t step = 0;
     bool sane = true;
-    walk_thetas(t, false);
     out->mse_before = out->mse_after = validate(t);
     if (!isfinite(out->mse_before))
         return lq_fail(LQ_E_NUMERIC, "fine-tuning block %zu: its output is not finite", t->layer);
@@ -330,6 +341,7 @@ static lq_status loop(tuner *t, const lq_rng *rng, const lq_blockwise_progress *
 static lq_status tune(tuner *t, const lq_rng *rng, const lq_blockwise_progress *progress,
                       lq_arena *arena, lq_blockwise_result *out)
 {
+    LQ_TRY(lq_qmodel_begin_block(t->q, t->layer, LQ_STAGE_BLOCKWISE));
     LQ_TRY(check_names(t->c, &t->q->theta[t->layer * LQ_N_LINEARS]));
     LQ_TRY(prepare(t, arena));
     float *const *norm = t->view.layer[0];
@@ -361,7 +373,10 @@ lq_status lq_blockwise_tune(lq_qmodel *q, size_t layer, const lq_blockwise_data 
     lq_arena arena = {0};
     tuner t = {.q = q, .c = config, .data = data, .layer = layer};
     const lq_rng stream = lq_rng_split(rng, "blockwise", layer);
-    const int threads = lq_blas_threads(1); /* the result shall not depend on how many there are */
+    t.noise = lq_rng_split(&stream, "noise", 0);
+    const int threads = lq_blas_threads(1); /* as in lq_train: a lane alone must be told */
+    if (config->lanes > 1)
+        lq_blas_threads(threads);
     memset(out, 0, sizeof *out);
     lq_status status = tune(&t, &stream, &progress, &arena, out);
     lq_blas_threads(threads);
