@@ -49,7 +49,8 @@ static lq_status resolve_digests(const char *model_name, const lq_recipe *r, boo
                                  bool calibrates, lq_arena *arena, lq_json *out)
 {
     lq_model model;
-    lq_data data;
+    lq_data data = {0};
+    lq_eval_data scored;
     lq_json *digests = lq_json_object();
     const char *names[] = {r->eval_data, trains ? r->train_data : NULL,
                            calibrates ? r->calib_data : NULL};
@@ -62,7 +63,9 @@ static lq_status resolve_digests(const char *model_name, const lq_recipe *r, boo
     for (size_t i = 0; status == LQ_OK && i < 3; i++) {
         if (names[i] == NULL || strcmp(names[i], "none") == 0)
             continue;
-        status = lq_data_load(names[i], model.tok, arena, &data);
+        status = i == 0 ? lq_eval_data_load(names[i], model.tok, r->eval.context, arena, &scored)
+                        : lq_data_load(names[i], model.tok, arena, &data);
+        data = status == LQ_OK && i == 0 ? scored.data : data;
         if (status == LQ_OK)
             set_digest(digests, lq_arena_printf(arena, "data %s", names[i]), data.digest.hex);
         if (status == LQ_OK)
@@ -242,7 +245,7 @@ static lq_status measure(job *j)
                           : lq_arena_printf(j->arena, "%s/%s.packed", j->work, j->id);
     lq_qmodel shipped;
     lq_packed_size size;
-    lq_data data;
+    lq_eval_data data;
     lq_perplexity ppl;
     LQ_TRY(lq_artifact_write(&j->q, dir));
     LQ_TRY(lq_artifact_read(dir, lq_method_find, j->arena, &shipped, &size));
@@ -252,9 +255,10 @@ static lq_status measure(job *j)
     lq_run_metric(j->run, "bits_per_weight_model", "bit", size.bits_per_weight_model);
     if (strcmp(j->recipe.eval_data, "none") == 0)
         return LQ_OK;
-    LQ_TRY(lq_data_load(j->recipe.eval_data, j->model.tok, j->arena, &data));
-    LQ_TRY(lq_perplexity_of(&shipped.w, data.token, data.n, j->recipe.eval.context,
-                            j->recipe.eval.windows, j->arena, &ppl));
+    LQ_TRY(lq_eval_data_load(j->recipe.eval_data, j->model.tok, j->recipe.eval.context, j->arena,
+                             &data));
+    data.windows.limit = j->recipe.eval.windows;
+    LQ_TRY(lq_perplexity_windows(&shipped.w, &data.windows, j->arena, &ppl));
     lq_run_metric(j->run, "perplexity", "1", ppl.ppl);
     lq_run_metric(j->run, "nats_per_token", "nat/token", ppl.nats_per_token);
     lq_run_metric(j->run, "predicted_tokens", "token", (double)ppl.n_predicted);
