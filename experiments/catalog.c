@@ -215,6 +215,11 @@ static void print_entry(const char *list, const lq_json *e)
     print_size(e);
     printf("  %-9s %s\n%32s  licence: %s\n", kinds_of(e, &arena), text_of(e, "what"), "",
            text_of(e, "licence"));
+    lq_json *manifest = lq_catalog_manifest(list, e, &arena);
+    const char *note = text_of(lq_json_get(manifest, "source"), "note");
+    if (*note != '\0')
+        printf("%32s  here: %s\n", "", note);
+    lq_json_free(manifest);
     lq_arena_close(&arena);
 }
 
