@@ -16,7 +16,7 @@ endif
 # command, a file). The only such list: experiments/deps.sh installs from it, pkg-config is asked by it.
 NEED_BUILD := gcc=cmd:gcc libc6-dev=file:/usr/include/stdio.h pkg-config=cmd:pkg-config \
     libopenblas-openmp-dev=file:/usr/lib/*/openblas-openmp/libopenblas.so libcjson-dev=pc:libcjson \
-    libarchive-dev=pc:libarchive libssl-dev=pc:libcrypto \
+    libarchive-dev=pc:libarchive libssl-dev=pc:libcrypto libcurl4-openssl-dev=pc:libcurl \
     libpcre2-dev=pc:libpcre2-8
 NEED_TEST  := libcmocka-dev=pc:cmocka gnuplot-nox=cmd:gnuplot
 NEED_RUN   := gnuplot-nox=cmd:gnuplot ca-certificates=file:/etc/ssl/certs/ca-certificates.crt

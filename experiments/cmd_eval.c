@@ -5,34 +5,56 @@
 #include "experiments/model.h"
 
 #include <stdio.h>
+#include <string.h>
 
-static void print_text(const lq_model *m, const lq_data *data, const lq_perplexity *p)
+/* "no BOS", "BOS 128000 at the start of the text", ...: a number without it says little. */
+static const char *bos_of(const lq_eval_data *d, char out[80])
 {
-    printf("perplexity %.4f  (%.6f nats per token)\n", p->ppl, p->nats_per_token);
+    const char *where = d->windows.begin != UINT32_MAX        ? "as the first token of each window"
+                        : strcmp(d->protocol, "c4-crop") == 0 ? "at the start of each document"
+                                                              : "at the start of the text";
+    if (d->bos == UINT32_MAX)
+        snprintf(out, 80, "no BOS");
+    else
+        snprintf(out, 80, "BOS %u %s", (unsigned)d->bos, where);
+    return out;
+}
+
+static void print_text(const lq_model *m, const lq_eval_data *d, const lq_perplexity *p)
+{
+    char bos[80];
+    printf("perplexity %.4f +- %.4f  (%.6f nats per token)\n", p->ppl, p->ppl * p->nats_error,
+           p->nats_per_token);
     printf("model      %s, sha256 %.16s%s%s\n", m->name, m->digest.hex,
            m->q.method != NULL ? ", packed by " : "", m->q.method != NULL ? m->q.method->name : "");
     if (m->q.method != NULL)
         printf("bits       %.4f per weight of the linears, %.4f over the whole model\n",
                m->size.bits_per_weight, m->size.bits_per_weight_model);
-    printf("data       %s, sha256 %.16s, %zu tokens\n", data->name, data->digest.hex, data->n);
-    printf("protocol   %zu windows of %zu, no overlap, no BOS, %zu predicted tokens\n",
-           p->n_windows, p->T, p->n_predicted);
+    printf("data       %s, sha256 %.16s, %zu tokens\n", d->data.name, d->data.digest.hex,
+           d->data.n);
+    printf("protocol   %s: %zu windows of %zu, no overlap, %s, %zu predicted tokens\n", d->protocol,
+           p->n_windows, p->T, bos_of(d, bos), p->n_predicted);
 }
 
-static lq_json *to_json(const lq_model *m, const lq_data *data, const lq_perplexity *p)
+static lq_json *to_json(const lq_model *m, const lq_eval_data *d, const lq_perplexity *p)
 {
     lq_json *json = lq_json_object(), *windows = lq_json_array();
     lq_json_set_string(json, "model", m->name);
     lq_json_set_string(json, "model_sha256", m->digest.hex);
-    lq_json_set_string(json, "data", data->name);
-    lq_json_set_string(json, "data_sha256", data->digest.hex);
-    lq_json_set_number(json, "data_tokens", (double)data->n);
+    lq_json_set_string(json, "data", d->data.name);
+    lq_json_set_string(json, "data_sha256", d->data.digest.hex);
+    lq_json_set_number(json, "data_tokens", (double)d->data.n);
+    lq_json_set_string(json, "protocol", d->protocol);
     lq_json_set_number(json, "perplexity", p->ppl);
+    lq_json_set_number(json, "perplexity_stderr", p->ppl * p->nats_error);
     lq_json_set_number(json, "nats_per_token", p->nats_per_token);
+    lq_json_set_number(json, "nats_per_token_stderr", p->nats_error);
     lq_json_set_number(json, "context", (double)p->T);
     lq_json_set_number(json, "windows", (double)p->n_windows);
     lq_json_set_number(json, "predicted_tokens", (double)p->n_predicted);
-    lq_json_set_bool(json, "bos", false);
+    lq_json_set_bool(json, "bos", d->bos != UINT32_MAX);
+    if (d->bos != UINT32_MAX)
+        lq_json_set_number(json, "bos_id", d->bos);
     if (m->q.method != NULL) {
         lq_json_set_string(json, "method", m->q.method->name);
         lq_json_set_number(json, "bits_per_weight", m->size.bits_per_weight);
@@ -48,18 +70,22 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 {
     size_t context, limit;
     lq_model model;
-    lq_data data;
+    lq_eval_data data;
     lq_perplexity ppl;
     if (lq_args_text(args, "tasks", NULL) != NULL)
         return lq_fail(LQ_E_UNAVAILABLE, "eval --tasks: not available in this version");
-    LQ_TRY(lq_args_size(args, "context", 2, 1 << 20, 128, &context));
+    LQ_TRY(lq_args_size(args, "context", 2, 1 << 20, 0, &context));
     LQ_TRY(lq_args_size(args, "limit", 0, (size_t)1 << 40, 0, &limit));
     LQ_TRY(lq_model_open_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
                               &model));
-    lq_status status =
-        lq_model_data(&model, lq_args_text(args, "ppl", "techdocs:test"), arena, &data);
+    lq_status status = lq_model_need_text(&model);
     if (status == LQ_OK)
-        status = lq_perplexity_of(&model.q.w, data.token, data.n, context, limit, arena, &ppl);
+        status = lq_eval_data_load(lq_args_text(args, "ppl", "techdocs:test"), model.tok, context,
+                                   arena, &data);
+    if (status == LQ_OK) {
+        data.windows.limit = limit;
+        status = lq_perplexity_windows(&model.q.w, &data.windows, arena, &ppl);
+    }
     if (status == LQ_OK && lq_args_flag(args, "json"))
         lq_print_json(to_json(&model, &data, &ppl));
     else if (status == LQ_OK)
@@ -69,9 +95,12 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 }
 
 static const lq_arg_spec spec[] = {
-    {"ppl", 0, LQ_ARG_TEXT, "DATA", "text to score: techdocs:test (default), or a text file"},
+    {"ppl", 0, LQ_ARG_TEXT, "DATA",
+     "what to score: techdocs:test (default), wikitext2, c4-crop, c4-new, llama.cpp; each but the "
+     "first may have a file of yours behind it, wikitext2:FILE; or a text file"},
     {"tasks", 0, LQ_ARG_TEXT, "LIST", "zero-shot tasks (not available in this version)"},
-    {"context", 0, LQ_ARG_TEXT, "N", "tokens per window (128)"},
+    {"context", 0, LQ_ARG_TEXT, "N",
+     "tokens per window (that of the protocol: 128, 2048, llama.cpp 512)"},
     {"limit", 0, LQ_ARG_TEXT, "N", "at most so many windows (all)"},
     LQ_ARG_TOKENIZER,
     LQ_ARG_JSON,

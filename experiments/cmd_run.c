@@ -1,7 +1,7 @@
 /* lcqat run: one point of a sweep, resolved, executed, stored. */
 #include "core/base/file.h"
+#include "core/base/lock.h"
 #include "experiments/command.h"
-#include "experiments/lock.h"
 #include "experiments/run.h"
 
 #include <stdio.h>

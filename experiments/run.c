@@ -216,7 +216,7 @@ static lq_status measure(job *j)
                           : lq_arena_printf(j->arena, "%s/%s.packed", j->work, j->id);
     lq_qmodel shipped;
     lq_packed_size size;
-    lq_data data;
+    lq_eval_data data;
     lq_perplexity ppl;
     LQ_TRY(lq_artifact_write(&j->q, dir));
     LQ_TRY(lq_artifact_read(dir, lq_method_find, j->arena, &shipped, &size));
@@ -226,9 +226,11 @@ static lq_status measure(job *j)
     lq_run_metric(j->run, "bits_per_weight_model", "bit", size.bits_per_weight_model);
     if (strcmp(j->recipe.eval_data, "none") == 0)
         return LQ_OK;
-    LQ_TRY(lq_model_data(&j->model, j->recipe.eval_data, j->arena, &data));
-    LQ_TRY(lq_perplexity_of(&shipped.w, data.token, data.n, j->recipe.eval.context,
-                            j->recipe.eval.windows, j->arena, &ppl));
+    LQ_TRY(lq_model_need_text(&j->model));
+    LQ_TRY(lq_eval_data_load(j->recipe.eval_data, j->model.tok, j->recipe.eval.context, j->arena,
+                             &data));
+    data.windows.limit = j->recipe.eval.windows;
+    LQ_TRY(lq_perplexity_windows(&shipped.w, &data.windows, j->arena, &ppl));
     lq_run_metric(j->run, "perplexity", "1", ppl.ppl);
     lq_run_metric(j->run, "nats_per_token", "nat/token", ppl.nats_per_token);
     lq_run_metric(j->run, "predicted_tokens", "token", (double)ppl.n_predicted);

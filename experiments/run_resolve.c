@@ -74,7 +74,8 @@ static lq_status resolve_digests(const char *model_name, const char *tokenizer, 
                                  bool trains, bool calibrates, lq_arena *arena, lq_json *out)
 {
     lq_model model;
-    lq_data data;
+    lq_data data = {0};
+    lq_eval_data scored;
     lq_json *digests = lq_json_object();
     const bool reads = trains && r->train.data_from != LQ_DATA_TEACHER;
     const char *names[] = {r->eval_data, reads ? r->train_data : NULL,
@@ -89,7 +90,12 @@ static lq_status resolve_digests(const char *model_name, const char *tokenizer, 
     for (size_t i = 0; status == LQ_OK && i < 3; i++) {
         if (names[i] == NULL || strcmp(names[i], "none") == 0)
             continue;
-        status = lq_model_data(&model, names[i], arena, &data);
+        status = lq_model_need_text(&model);
+        if (status == LQ_OK && i == 0)
+            status = lq_eval_data_load(names[i], model.tok, r->eval.context, arena, &scored);
+        else if (status == LQ_OK)
+            status = lq_data_load(names[i], model.tok, arena, &data);
+        data = status == LQ_OK && i == 0 ? scored.data : data;
         if (status == LQ_OK)
             set_digest(digests, lq_arena_printf(arena, "data %s", names[i]), data.digest.hex);
         if (status == LQ_OK)

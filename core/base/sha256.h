@@ -17,5 +17,8 @@ void lq_sha256_add(lq_sha256 *state, const void *data, size_t bytes);
 void lq_sha256_close(lq_sha256 *state, lq_digest *out); /* out may be NULL */
 lq_status lq_sha256_of(const void *data, size_t bytes, lq_digest *out);
 lq_status lq_sha256_file(const char *path, lq_digest *out); /* streams; LQ_E_MISSING, LQ_E_IO */
+/* Git's name of the file's content: SHA-1 of "blob SIZE", a NUL and the bytes, in hex. Errors as above.
+ * Model hubs tell it for small files; it proves a transfer, not an author. */
+lq_status lq_git_blob_id(const char *path, char out[41]);
 
 #endif

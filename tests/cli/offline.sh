@@ -26,4 +26,10 @@ for command in methods models datasets doctor; do
 done
 runs eval_offline env PATH="$here/bin" "$LCQAT" eval "$here/teacher" --ppl "$here/text.txt" \
     --context 32 --limit 4
+fails protocol_without_its_text 1 "lcqat fetch wikitext2" "$LCQAT" eval "$here/teacher" \
+    --ppl wikitext2
+fails c4_is_two_protocols 2 "c4-crop or c4-new" "$LCQAT" eval "$here/teacher" --ppl c4
+runs protocol_with_a_file "$LCQAT" eval "$here/teacher" --ppl "wikitext2:$here/text.txt" \
+    --context 32 --limit 4 --json
+is protocol_is_told "$(flat "$here/out" | grep -o '"protocol":"gptq"')" '"protocol":"gptq"'
 exit $status

@@ -1,6 +1,6 @@
 /* The sweep's workers: order, environment, failures by their last line; and the lock they share. */
 #include "core/base/file.h"
-#include "experiments/lock.h"
+#include "core/base/lock.h"
 #include "experiments/pool.h"
 
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-#include "experiments/lock.h"
+#include "core/base/lock.h"
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
@@ -29,7 +29,7 @@ static lq_status wait_for(int fd, const char *path)
         if (lq_stop_asked())
             return lq_fail(LQ_E_STOPPED, "%s: stopped while another process held it", path);
         if (!told)
-            lq_log_info("%s: another process works on this run; waiting", path);
+            lq_log_info("%s: another process holds it; waiting", path);
         told = true;
         nanosleep(&(struct timespec){.tv_nsec = 100 * 1000 * 1000}, NULL);
     }

@@ -3,8 +3,8 @@
  *     LQ_TRY(lq_file_lock("work/<id>.lock", &lock));     // waits for another holder
  *     ... look into the store again: the other one may have done the work ...
  *     lq_file_unlock(&lock); */
-#ifndef LQ_EXPERIMENTS_LOCK_H
-#define LQ_EXPERIMENTS_LOCK_H
+#ifndef LQ_BASE_LOCK_H
+#define LQ_BASE_LOCK_H
 
 #include "core/base/status.h"
 
