@@ -24,15 +24,15 @@
     X(rstd2, N)                                             \
     X(gu, N * 2 * c->F)                                     \
     X(act, N * c->F)
-/* X(field, floats): what a lane has once. wide: the widest of the scratch that the backward needs. */
+/* X(field, floats): what a lane has once; back: a backward follows. */
 #define LANE_ACTS(X)                                        \
     X(cosine, T * c->dh / 2)                                \
     X(sine, T * c->dh / 2)                                  \
     X(x_final, N * c->D)                                    \
     X(h_final, N * c->D)                                    \
     X(rstd_final, N)                                        \
-    X(logits, LQ_HEAD_CHUNK * c->V)                         \
-    X(nll, LQ_HEAD_CHUNK)                                   \
+    X(logits, head_rows(c, N) * c->V)                       \
+    X(nll, head_rows(c, N))                                 \
     X(dx, back ? N * c->D : 0)                              \
     X(dh, back ? N * lq_max(c->D, c->H * c->dh) : 0)        \
     X(dwide, back ? N * 3 * c->F : 0)                       \
@@ -42,9 +42,19 @@
 
 static size_t lq_max(size_t a, size_t b) { return a > b ? a : b; }
 
-size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, bool back)
+/* Rows of logits at once: by the configuration alone, for the gradients of the chunks are added up. */
+static size_t head_rows(const lq_config *c, size_t N)
 {
-    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh;
+    enum { MOST = 256, LEAST = 32, FLOATS = 1 << 24 };
+    const size_t fit = FLOATS / c->V;
+    const size_t rows = fit > MOST ? MOST : lq_max(fit, LEAST);
+    return rows < N ? rows : N;
+}
+
+size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, lq_keep keep)
+{
+    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh, inputs = N * c->D;
+    const bool back = keep != LQ_KEEP_NOTHING;
     size_t layer = 0, lane = 0;
 #define X(field, floats) layer += (floats);
     LAYER_ACTS(X)
@@ -52,6 +62,8 @@ size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, bool back)
 #define X(field, floats) lane += (floats);
     LANE_ACTS(X)
 #undef X
+    if (keep == LQ_KEEP_INPUTS)
+        return sizeof(float) * (lane + layer + inputs * (c->L - 1));
     return sizeof(float) * (lane + layer * (back ? c->L : 1));
 }
 
@@ -69,28 +81,41 @@ void lq_rope_fill(const lq_config *c, size_t T, float *cosine, float *sine)
     }
 }
 
-lq_status lq_lane_new(const lq_config *c, size_t B, size_t T, bool back, lq_arena *arena,
-                      lq_lane **out)
+static lq_status layers_new(lq_lane *lane, size_t N, lq_arena *arena)
 {
-    lq_lane *lane;
-    LQ_TRY(lq_arena_new(arena, &lane, 1));
-    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh;
-    lane->config = *c;
-    lane->B_max = lane->B = B;
-    lane->T = T;
-    lane->E = E;
-    lane->for_backward = back;
+    const lq_config *c = &lane->config;
+    const size_t T = lane->T, E = lane->E;
     LQ_TRY(lq_arena_new(arena, &lane->layer, c->L));
     for (size_t l = 0; l < c->L; l++) {
         lq_layer_acts *a = &lane->layer[l];
-        if (l > 0 && !back) {
+        if (l > 0 && lane->for_backward != LQ_KEEP_ALL) {
             *a = lane->layer[0];
+            if (lane->for_backward == LQ_KEEP_INPUTS)
+                LQ_TRY(lq_arena_new(arena, &a->x, N * c->D));
             continue;
         }
 #define X(field, floats) LQ_TRY(lq_arena_new(arena, &a->field, (floats)));
         LAYER_ACTS(X)
 #undef X
     }
+    return LQ_OK;
+}
+
+lq_status lq_lane_new(const lq_config *c, size_t B, size_t T, lq_keep keep, lq_arena *arena,
+                      lq_lane **out)
+{
+    lq_lane *lane;
+    LQ_TRY(lq_arena_new(arena, &lane, 1));
+    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh;
+    const bool back = keep != LQ_KEEP_NOTHING;
+    lane->config = *c;
+    lane->B_max = lane->B = B;
+    lane->T = T;
+    lane->E = E;
+    lane->for_backward = keep;
+    lane->computed = SIZE_MAX;
+    lane->head_rows = head_rows(c, N);
+    LQ_TRY(layers_new(lane, N, arena));
 #define X(field, floats) LQ_TRY(lq_arena_new(arena, &lane->field, (floats)));
     LANE_ACTS(X)
 #undef X
@@ -157,6 +182,7 @@ void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const fl
     const size_t N = B * lane->T, D = c->D, E = lane->E, F = c->F, HD = c->H * c->dh;
     const lq_kernel_table *k = lq_kernels();
     LQ_ASSERT(B <= lane->B_max);
+    lane->computed = layer;
 
     if (x != a->x)
         memcpy(a->x, x, N * D * sizeof *x);
@@ -173,6 +199,8 @@ void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const fl
     lq_gemm_nt(N, 2 * F, D, 1, a->h2, D, t[LQ_GATE], D, 0, a->gu, 2 * F);
     for (size_t r = 0; r < N; r++)
         k->swiglu_fwd(a->act + r * F, a->gu + r * 2 * F, a->gu + r * 2 * F + F, F);
+    if (y == NULL)
+        return;
     memcpy(y, a->x2, N * D * sizeof *x);
     lq_gemm_nt(N, D, F, 1, a->act, F, t[LQ_DOWN], F, 1, y, D);
 }

@@ -14,8 +14,8 @@ double lq_loss(const lq_weights *w, lq_lane *lane, const uint32_t *targets, floa
     const size_t N = lane->B * lane->T, D = lane->config.D, V = lane->config.V;
     double total = 0;
     LQ_ASSERT(grad == NULL || lane->for_backward);
-    for (size_t at = 0; at < N; at += LQ_HEAD_CHUNK) {
-        const size_t n = N - at < LQ_HEAD_CHUNK ? N - at : LQ_HEAD_CHUNK;
+    for (size_t at = 0; at < N; at += lane->head_rows) {
+        const size_t n = N - at < lane->head_rows ? N - at : lane->head_rows;
         lq_logits(w, lane, at, n, lane->logits);
         lq_kernels()->cross_entropy(lane->nll, lane->logits, targets + at, n, V,
                                     grad != NULL ? weight : 0.0f);
@@ -120,6 +120,7 @@ void lq_block_backward(const lq_weights *w, lq_lane *lane, size_t layer, const f
     const lq_layer_acts *a = &lane->layer[layer];
     const size_t n = B * lane->T * lane->config.D;
     LQ_ASSERT(lane->for_backward && B <= lane->B_max);
+    LQ_ASSERT(lane->for_backward == LQ_KEEP_ALL || lane->computed == layer);
     lane->B = B;
     if (dy != lane->dx)
         memcpy(lane->dx, dy, n * sizeof *dy);
@@ -136,8 +137,11 @@ void lq_backward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, lq_
     memset(lane->dx, 0, N * D * sizeof *lane->dx);
     lq_kernels()->rmsnorm_bwd(lane->dx, grad->final_norm, lane->dh, lane->x_final, lane->rstd_final,
                               w->final_norm, N, D);
-    for (size_t l = lane->config.L; l-- > 0;)
+    for (size_t l = lane->config.L; l-- > 0;) {
+        if (lane->for_backward == LQ_KEEP_INPUTS && lane->computed != l)
+            lq_block_forward(w, lane, l, lane->layer[l].x, lane->B, NULL);
         lq_block_backward(w, lane, l, lane->dx, lane->B, lane->dx, grad->layer[l]);
+    }
     for (size_t i = 0; i < N; i++)
         lq_kernels()->add(grad->embed + tokens[i] * D, lane->dx + i * D, D);
 }

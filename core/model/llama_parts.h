@@ -4,8 +4,6 @@
 
 #include "core/model/config.h"
 
-enum { LQ_HEAD_CHUNK = 256 }; /* rows of logits that exist at once */
-
 /* Cosine and sine of the rotary angles, (T,dh/2). */
 void lq_rope_fill(const lq_config *config, size_t T, float *cosine, float *sine);
 

@@ -140,7 +140,7 @@ static lq_status lane_new(const tuner *t, lane *l, lq_arena *arena)
 {
     lq_config shape = t->view.config;
     shape.V = 1; /* a lane of one block computes no logits */
-    LQ_TRY(lq_lane_new(&shape, t->c->micro, t->data->T, true, arena, &l->acts));
+    LQ_TRY(lq_lane_new(&shape, t->c->micro, t->data->T, LQ_KEEP_ALL, arena, &l->acts));
     LQ_TRY(lq_arena_new(arena, &l->flat, t->n_floats));
     for (size_t i = 0; i < LQ_N_LAYER_TENSORS; i++)
         if (t->view.layer[0][i] != NULL)

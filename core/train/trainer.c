@@ -104,6 +104,7 @@ static lq_status prepare(trainer *t, lq_arena *arena)
 {
     const lq_train_config *c = t->c;
     LQ_ASSERT(c->micro > 0 && c->lanes > 0 && c->batch > 0 && c->T == t->data->T);
+    const lq_keep keep = lq_train_keep(t->q, c);
     LQ_TRY(lq_arena_new(arena, &t->lane, c->lanes));
     LQ_TRY(lq_arena_new(arena, &t->lane[0].tokens, c->batch * c->T));
     LQ_TRY(lq_arena_new(arena, &t->lane[0].targets, c->batch * c->T));
@@ -111,7 +112,7 @@ static lq_status prepare(trainer *t, lq_arena *arena)
         lane *l = &t->lane[i];
         l->tokens = t->lane[0].tokens;
         l->targets = t->lane[0].targets;
-        LQ_TRY(lq_lane_new(&t->q->w.config, c->micro, c->T, true, arena, &l->acts));
+        LQ_TRY(lq_lane_new(&t->q->w.config, c->micro, c->T, keep, arena, &l->acts));
         LQ_TRY(lq_weights_new(&t->q->w.config, arena, &l->grad));
     }
     LQ_TRY(list_params(t, arena));
@@ -277,7 +278,7 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
     return LQ_OK;
 }
 
-size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
+static size_t bytes_keeping(const lq_qmodel *q, const lq_train_config *c, lq_keep keep)
 {
     size_t slots = 0, rest = 0;
     for (size_t i = 0; i < q->n_theta; i++)
@@ -292,5 +293,18 @@ size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
         rest += moves ? 2 * 4 * w->rows * w->cols : 0; /* two moments */
     }
     return slots + rest + 4 * q->w.n * (1 + c->lanes) /* weights, a gradient a lane */
-           + c->lanes * lq_lane_bytes(&q->w.config, c->micro, c->T, true);
+           + c->lanes * lq_lane_bytes(&q->w.config, c->micro, c->T, keep);
+}
+
+lq_keep lq_train_keep(const lq_qmodel *q, const lq_train_config *c)
+{
+    if (c->checkpointing != LQ_CHECKPOINTING_AUTO)
+        return c->checkpointing == LQ_CHECKPOINTING_ON ? LQ_KEEP_INPUTS : LQ_KEEP_ALL;
+    const size_t most = lq_clock_memory_bytes() / 2;
+    return bytes_keeping(q, c, LQ_KEEP_ALL) > most ? LQ_KEEP_INPUTS : LQ_KEEP_ALL;
+}
+
+size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
+{
+    return bytes_keeping(q, c, lq_train_keep(q, c));
 }

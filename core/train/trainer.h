@@ -12,6 +12,15 @@
 #include "core/train/qmodel.h"
 #include "core/train/schedule.h"
 
+/* Activation checkpointing: keep each block's input alone and compute the rest again in the backward. A
+ * third more arithmetic, the same bits. */
+typedef enum lq_checkpointing {
+    LQ_CHECKPOINTING_AUTO, /* on where the plan without it is more than half of the machine's memory */
+    LQ_CHECKPOINTING_ON,
+    LQ_CHECKPOINTING_OFF
+} lq_checkpointing;
+#define LQ_CHECKPOINTING_WORDS "auto|on|off"
+
 typedef struct lq_train_config {
     size_t batch, T;     /* sequences per step, tokens per sequence */
     size_t micro, lanes; /* sequences per micro-batch; lanes of activations */
@@ -19,6 +28,7 @@ typedef struct lq_train_config {
     double lr;           /* peak, of every tensor without one of its own */
     double weight_decay; /* of matrices that are not parametrized (pretraining) */
     bool train_rest;     /* norms, embeddings, head, biases move, too */
+    lq_checkpointing checkpointing;
     lq_schedule schedule;
     lq_adamw adamw;
     lq_rng noise;           /* of methods that draw some (lq_when.seed) */
@@ -43,8 +53,11 @@ typedef lq_status (*lq_on_step)(void *context, size_t step, double loss, double 
 lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config, lq_arena *arena,
                    lq_on_step on_step, void *context, lq_train_result *out);
 
-/* Bytes that lq_train plans for: parameters, gradients, optimizer state, activations. */
+/* Bytes that lq_train plans for: effective weights, parameters, gradients, optimizer state, activations.
+ * The full-precision weights, where the caller still holds them, come on top. */
 size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *config);
+/* What the lanes will keep: AUTO decided. */
+lq_keep lq_train_keep(const lq_qmodel *q, const lq_train_config *config);
 
 /* One gradient, for tests and golden cases: adds d(mean nats)/d(...) over `n` sequences into grad (as
  * the weights) and returns the mean nats. */

@@ -57,7 +57,7 @@ static void net_new(net *m, lq_config c, uint64_t seed)
     lq_rng rng = lq_rng_seed(seed);
     check_ok(lq_weights_new(&c, &m->arena, &m->w));
     check_ok(lq_weights_new(&c, &m->arena, &m->grad));
-    check_ok(lq_lane_new(&c, B, T, true, &m->arena, &m->lane));
+    check_ok(lq_lane_new(&c, B, T, LQ_KEEP_ALL, &m->arena, &m->lane));
     random_weights(&m->w, &rng);
     random_tokens(m->tokens, m->targets, c.V, &rng);
 }
@@ -166,7 +166,7 @@ static void blocks_in_a_row_equal_the_forward(void **state)
     float x[B * T * 10];
     net_new(&m, c, 8);
     lq_forward(&m.w, m.lane, m.tokens, B);
-    check_ok(lq_lane_new(&c, B, T, false, &m.arena, &lane)); /* layers share activations here */
+    check_ok(lq_lane_new(&c, B, T, LQ_KEEP_NOTHING, &m.arena, &lane)); /* layers share activations here */
     lq_embed(&m.w, m.tokens, B * T, x);
     for (size_t l = 0; l < c.L; l++)
         lq_block_forward(&m.w, lane, l, x, B, x);

@@ -51,7 +51,7 @@ static void bed_new(bed *b)
 static void plain_gram(bed *b, size_t layer, lq_layer_tensor linear, size_t in, double *gram)
 {
     lq_lane *lane;
-    check_ok(lq_lane_new(&b->full.config, N_SEQ, T, true, &b->arena, &lane));
+    check_ok(lq_lane_new(&b->full.config, N_SEQ, T, LQ_KEEP_ALL, &b->arena, &lane));
     lq_forward(&b->full, lane, b->token, N_SEQ);
     const float *x = lq_linear_input(lane, layer, linear);
     memset(gram, 0, in * in * sizeof *gram);
