@@ -111,15 +111,35 @@ static lq_status read_member(const lq_json *run, const char *where, const char *
     return status;
 }
 
+/* How a training is computed, in the order of lq_checkpointing and lq_compute. */
+static const char *const checkpointing_word[] = {"auto", "on", "off"};
+static const char *const compute_word[] = {"f32", "bf16"};
+
+static lq_status find_word(const char *const *words, size_t n, const char *where, const char *key,
+                           const char *word, size_t *out)
+{
+    for (*out = 0; *out < n; (*out)++)
+        if (strcmp(word, words[*out]) == 0)
+            return LQ_OK;
+    return lq_fail(LQ_E_OPTION, "%s: train: %s is '%s', must be %s%s%s%s%s", where, key, word,
+                   words[0], n > 2 ? ", " : "", n > 2 ? words[1] : "", " or ", words[n - 1]);
+}
+
 lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena, lq_recipe *r)
 {
-    const text_key train[] = {{"data", "techdocs:train", &r->train_data}};
+    const char *checkpointing, *compute;
+    const text_key train[] = {{"data", "techdocs:train", &r->train_data},
+                              {"checkpointing", checkpointing_word[0], &checkpointing},
+                              {"compute", compute_word[0], &compute}};
     const text_key calib[] = {{"data", "techdocs:calib", &r->calib_data},
                               {"hessians", NULL, &r->hessians}};
     const text_key eval[] = {{"data", "techdocs:test", &r->eval_data}};
     const text_key blockwise[] = {{"slots", "scales", &r->blockwise.slots}};
-    LQ_TRY(read_member(run, where, "train", train, 1, train_table, COUNT(train_table), arena,
-                       &r->train));
+    LQ_TRY(read_member(run, where, "train", train, COUNT(train), train_table, COUNT(train_table),
+                       arena, &r->train));
+    LQ_TRY(find_word(checkpointing_word, COUNT(checkpointing_word), where, "checkpointing",
+                     checkpointing, &r->checkpointing));
+    LQ_TRY(find_word(compute_word, COUNT(compute_word), where, "compute", compute, &r->compute));
     LQ_TRY(read_member(run, where, "calib", calib, 2, calib_table, COUNT(calib_table), arena,
                        &r->calib));
     LQ_TRY(read_member(run, where, "blockwise", blockwise, 1, blockwise_table,
@@ -133,6 +153,10 @@ void lq_recipe_write(const lq_recipe *r, lq_json *run)
     lq_json *calib = lq_options_write(calib_table, COUNT(calib_table), &r->calib);
     lq_json *eval = lq_options_write(eval_table, COUNT(eval_table), &r->eval);
     lq_json_set_string(train, "data", r->train_data);
+    if (r->checkpointing != LQ_CHECKPOINTING_AUTO)
+        lq_json_set_string(train, "checkpointing", checkpointing_word[r->checkpointing]);
+    if (r->compute != LQ_COMPUTE_F32)
+        lq_json_set_string(train, "compute", compute_word[r->compute]);
     lq_json_set_string(calib, "data", r->calib_data);
     lq_json_set_string(eval, "data", r->eval_data);
     if (r->hessians != NULL)
@@ -168,7 +192,9 @@ lq_train_config lq_recipe_train(const lq_recipe *r, size_t steps)
                          .lanes = t->lanes,
                          .steps = steps,
                          .lr = t->lr,
-                         .train_rest = t->rest};
+                         .train_rest = t->rest,
+                         .checkpointing = (lq_checkpointing)r->checkpointing,
+                         .compute = (lq_compute)r->compute};
     c.schedule = (lq_schedule){(lq_schedule_kind)t->schedule, (size_t)(t->warmup * (double)steps),
                                (size_t)(t->decay * (double)steps)};
     c.adamw = (lq_adamw){t->beta1, t->beta2, t->eps, t->clip};

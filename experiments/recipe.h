@@ -27,14 +27,16 @@ typedef struct lq_recipe {
     lq_eval_opts eval;
     lq_blockwise_config blockwise; /* epochs 0: off */
     const char *train_data, *calib_data, *eval_data;
-    const char *hessians; /* file of `lcqat calibrate`; NULL: collected in the run */
+    size_t checkpointing, compute; /* of the training: lq_checkpointing, lq_compute */
+    const char *hessians;          /* file of `lcqat calibrate`; NULL: collected in the run */
 } lq_recipe;
 
 /* Reads the members "train", "calib", "eval", "blockwise" of a run (each may be absent). Names are copied
  * into the arena. */
 lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena, lq_recipe *out);
 /* Writes the members, all defaults spelt out, into a run. "blockwise" and calib.hessians are written only
- * where they do something: a run without them is the run that it was before they existed. */
+ * where they do something, train.checkpointing and train.compute where they are not the default: a run
+ * without them is the run that it was before they existed. */
 void lq_recipe_write(const lq_recipe *recipe, lq_json *run);
 /* Does a run of a method with these needs (lq_method) read calibration text? */
 bool lq_recipe_calibrates(const lq_recipe *recipe, unsigned needs);

@@ -124,6 +124,46 @@ lq_status lq_lane_new(const lq_config *c, size_t B, size_t T, lq_keep keep, lq_a
     return LQ_OK;
 }
 
+/* The largest operand of a product: an activation, a weight, or logits. */
+static size_t largest_operand(const lq_config *c, size_t B, size_t T)
+{
+    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh, HD = c->H * c->dh;
+    const size_t wide = lq_max(lq_max(2 * c->F, E), lq_max(c->D, HD));
+    return lq_max(wide * lq_max(N, c->D), c->V * lq_max(head_rows(c, N), c->D));
+}
+
+size_t lq_lane_bf16_bytes(const lq_config *config, size_t B, size_t T)
+{
+    return lq_bf16_bytes(largest_operand(config, B, T));
+}
+
+lq_status lq_lane_use_bf16(lq_lane *lane)
+{
+    return lq_bf16_open(largest_operand(&lane->config, lane->B_max, lane->T), &lane->bf16);
+}
+
+void lq_lane_close(lq_lane *lane)
+{
+    if (lane == NULL)
+        return;
+    lq_bf16_close(lane->bf16);
+    lane->bf16 = NULL;
+}
+
+void lq_lane_product(const lq_lane *lane, lq_gemm_form form, size_t m, size_t n, size_t k,
+                     const float *A, size_t lda, const float *B, size_t ldb, float beta, float *C,
+                     size_t ldc)
+{
+    if (lane->bf16 != NULL)
+        lq_bf16_gemm(lane->bf16, form, m, n, k, A, lda, B, ldb, beta, C, ldc);
+    else if (form == LQ_GEMM_NN)
+        lq_gemm_nn(m, n, k, 1, A, lda, B, ldb, beta, C, ldc);
+    else if (form == LQ_GEMM_NT)
+        lq_gemm_nt(m, n, k, 1, A, lda, B, ldb, beta, C, ldc);
+    else
+        lq_gemm_tn(m, n, k, 1, A, lda, B, ldb, beta, C, ldc);
+}
+
 void lq_embed(const lq_weights *w, const uint32_t *tokens, size_t n, float *x)
 {
     const size_t D = w->config.D;
@@ -187,22 +227,22 @@ void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const fl
     if (x != a->x)
         memcpy(a->x, x, N * D * sizeof *x);
     k->rmsnorm_fwd(a->h1, a->rstd1, a->x, t[LQ_INPUT_NORM], N, D, (float)c->eps);
-    lq_gemm_nt(N, E, D, 1, a->h1, D, t[LQ_Q], D, 0, a->qkv, E);
+    lq_lane_product(lane, LQ_GEMM_NT, N, E, D, a->h1, D, t[LQ_Q], D, 0, a->qkv, E);
     add_bias(a->qkv, t[LQ_Q_BIAS], N, E, E); /* q, k, v biases are neighbours, too */
     if (c->qk_norm)
         norm_heads(lane, a, t, N);
     k->rope(a->qkv, E, lane->cosine, lane->sine, N, lane->T, c->H + c->Hkv, c->dh, 1.0f);
     attend(lane, a, B);
     memcpy(a->x2, a->x, N * D * sizeof *x);
-    lq_gemm_nt(N, D, HD, 1, a->o, HD, t[LQ_O], HD, 1, a->x2, D);
+    lq_lane_product(lane, LQ_GEMM_NT, N, D, HD, a->o, HD, t[LQ_O], HD, 1, a->x2, D);
     k->rmsnorm_fwd(a->h2, a->rstd2, a->x2, t[LQ_POST_NORM], N, D, (float)c->eps);
-    lq_gemm_nt(N, 2 * F, D, 1, a->h2, D, t[LQ_GATE], D, 0, a->gu, 2 * F);
+    lq_lane_product(lane, LQ_GEMM_NT, N, 2 * F, D, a->h2, D, t[LQ_GATE], D, 0, a->gu, 2 * F);
     for (size_t r = 0; r < N; r++)
         k->swiglu_fwd(a->act + r * F, a->gu + r * 2 * F, a->gu + r * 2 * F + F, F);
     if (y == NULL)
         return;
     memcpy(y, a->x2, N * D * sizeof *x);
-    lq_gemm_nt(N, D, F, 1, a->act, F, t[LQ_DOWN], F, 1, y, D);
+    lq_lane_product(lane, LQ_GEMM_NT, N, D, F, a->act, F, t[LQ_DOWN], F, 1, y, D);
 }
 
 void lq_forward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, size_t B)
@@ -231,7 +271,8 @@ const float *lq_linear_input(const lq_lane *lane, size_t layer, lq_layer_tensor 
 void lq_logits(const lq_weights *w, const lq_lane *lane, size_t first, size_t n, float *logits)
 {
     const size_t D = lane->config.D, V = lane->config.V;
-    lq_gemm_nt(n, V, D, 1, lane->h_final + first * D, D, w->head, D, 0, logits, V);
+    lq_lane_product(lane, LQ_GEMM_NT, n, V, D, lane->h_final + first * D, D, w->head, D, 0, logits,
+                    V);
 }
 
 double lq_forward_flops(const lq_config *c, size_t T)

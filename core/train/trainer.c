@@ -247,25 +247,39 @@ static lq_status loop(trainer *t, size_t first, lq_on_step on_step, void *contex
     return status;
 }
 
+static lq_status train_in(trainer *t, lq_arena *arena, lq_on_step on_step, void *context)
+{
+    const lq_train_config *c = t->c;
+    LQ_TRY(prepare(t, arena));
+    lq_checkpoint saved = checkpoint_of(t, 0);
+    if (c->checkpoint != NULL && lq_path_exists(c->checkpoint))
+        LQ_TRY(lq_checkpoint_read(&saved, arena));
+    t->result->steps_done = saved.step;
+    /* Several lanes are a parallel region, in which BLAS keeps to one thread. A lane alone must be told,
+     * for the bits of a product depend on its threads. Told for several, it would starve the lanes: the
+     * setting of OpenBLAS's OpenMP build is OpenMP's own. */
+    const int threads = lq_blas_threads(1);
+    if (c->lanes > 1)
+        lq_blas_threads(threads);
+    const lq_status status = loop(t, saved.step, on_step, context);
+    lq_blas_threads(threads);
+    return status;
+}
+
+static void close_lanes(trainer *t)
+{
+    for (size_t i = 0; t->lane != NULL && i < t->c->lanes; i++)
+        lq_lane_close(t->lane[i].acts);
+}
+
 lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config, lq_arena *arena,
                    lq_on_step on_step, void *context, lq_train_result *out)
 {
     memset(out, 0, sizeof *out);
     trainer t = {.q = q, .data = data, .c = config, .result = out};
     LQ_TRY(lq_qmodel_begin(q, LQ_STAGE_END_TO_END));
-    LQ_TRY(prepare(&t, arena));
-    lq_checkpoint saved = checkpoint_of(&t, 0);
-    if (config->checkpoint != NULL && lq_path_exists(config->checkpoint))
-        LQ_TRY(lq_checkpoint_read(&saved, arena));
-    out->steps_done = saved.step;
-    /* Several lanes are a parallel region, in which BLAS keeps to one thread. A lane alone must be told,
-     * for the bits of a product depend on its threads. Told for several, it would starve the lanes: the
-     * setting of OpenBLAS's OpenMP build is OpenMP's own. */
-    const int threads = lq_blas_threads(1);
-    if (config->lanes > 1)
-        lq_blas_threads(threads);
-    lq_status status = loop(&t, saved.step, on_step, context);
-    lq_blas_threads(threads);
+    lq_status status = train_in(&t, arena, on_step, context);
+    close_lanes(&t);
     out->tokens = out->steps_done * config->batch * config->T;
     const size_t tail = out->steps_done / 10 > 0 ? out->steps_done / 10 : 1;
     for (size_t i = 0; out->steps_done > 0 && i < tail; i++)
@@ -292,8 +306,11 @@ static size_t bytes_keeping(const lq_qmodel *q, const lq_train_config *c, lq_kee
         const bool moves = w->kind == LQ_WEIGHT_LINEAR ? q->method == NULL : c->train_rest;
         rest += moves ? 2 * 4 * w->rows * w->cols : 0; /* two moments */
     }
+    size_t each = lq_lane_bytes(&q->w.config, c->micro, c->T, keep);
+    if (c->compute == LQ_COMPUTE_BF16)
+        each += lq_lane_bf16_bytes(&q->w.config, c->micro, c->T);
     return slots + rest + 4 * q->w.n * (1 + c->lanes) /* weights, a gradient a lane */
-           + c->lanes * lq_lane_bytes(&q->w.config, c->micro, c->T, keep);
+           + c->lanes * each;
 }
 
 lq_keep lq_train_keep(const lq_qmodel *q, const lq_train_config *c)

@@ -19,7 +19,6 @@ typedef enum lq_checkpointing {
     LQ_CHECKPOINTING_ON,
     LQ_CHECKPOINTING_OFF
 } lq_checkpointing;
-#define LQ_CHECKPOINTING_WORDS "auto|on|off"
 
 typedef struct lq_train_config {
     size_t batch, T;     /* sequences per step, tokens per sequence */
@@ -29,6 +28,7 @@ typedef struct lq_train_config {
     double weight_decay; /* of matrices that are not parametrized (pretraining) */
     bool train_rest;     /* norms, embeddings, head, biases move, too */
     lq_checkpointing checkpointing;
+    lq_compute compute; /* of the model's matrix products; everything else is fp32 */
     lq_schedule schedule;
     lq_adamw adamw;
     lq_rng noise;           /* of methods that draw some (lq_when.seed) */
@@ -47,8 +47,8 @@ typedef struct lq_train_result {
 
 /* Trains q in place. Resumes from config->checkpoint when it is there, and removes it when done.
  * LQ_E_NUMERIC: loss or gradient not finite (step and value in the note); LQ_E_STOPPED: the user asked
- * to stop, the checkpoint is written; LQ_E_FORMAT: a checkpoint of another run. on_step may be NULL;
- * it is called after each step. */
+ * to stop, the checkpoint is written; LQ_E_FORMAT: a checkpoint of another run; LQ_E_UNAVAILABLE: compute
+ * is bf16 where that is not to be had. on_step may be NULL; it is called after each step. */
 typedef lq_status (*lq_on_step)(void *context, size_t step, double loss, double lr_factor);
 lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config, lq_arena *arena,
                    lq_on_step on_step, void *context, lq_train_result *out);
