@@ -113,6 +113,8 @@ static lq_status prepare(trainer *t, lq_arena *arena)
         l->tokens = t->lane[0].tokens;
         l->targets = t->lane[0].targets;
         LQ_TRY(lq_lane_new(&t->q->w.config, c->micro, c->T, keep, arena, &l->acts));
+        if (c->compute == LQ_COMPUTE_BF16)
+            LQ_TRY(lq_lane_use_bf16(l->acts));
         LQ_TRY(lq_weights_new(&t->q->w.config, arena, &l->grad));
     }
     LQ_TRY(list_params(t, arena));

@@ -210,6 +210,46 @@ static void a_model_computes_nearly_the_same(void **state)
     check_model(false);
 }
 
+/* Three steps: other losses than in float, close to them, and the same on one thread and two. */
+static void a_training_uses_it_when_asked(void **state)
+{
+    (void)state;
+    enum { T = 8 };
+    double loss[3][3];
+    const int threads = omp_get_max_threads();
+    lq_bf16_use_reference(lq_bf16_check() != LQ_OK);
+    for (int i = 0; i < 3; i++) {
+        lq_arena arena = {0};
+        lq_qmodel q = {.method = NULL};
+        lq_config c;
+        lq_batches data;
+        lq_train_result r;
+        uint32_t *token;
+        const lq_rng rng = lq_rng_seed(9);
+        lq_train_config how = {.batch = 4, .T = T, .micro = 1, .lanes = 2, .steps = 3, .lr = 1e-2};
+        how.train_rest = true;
+        how.checkpoint_s = 1e9;
+        how.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1};
+        how.compute = i == 0 ? LQ_COMPUTE_F32 : LQ_COMPUTE_BF16;
+        shape_of(&c);
+        omp_set_num_threads(i == 2 ? 2 : 1);
+        check_ok(lq_weights_new(&c, &arena, &q.w));
+        lq_weights_init(&q.w, &rng);
+        check_ok(lq_arena_new(&arena, &token, 100));
+        for (size_t j = 0; j < 100; j++)
+            token[j] = (uint32_t)(j * j % c.V);
+        check_ok(lq_batches_new(token, 100, T, &rng, &arena, &data));
+        check_ok(lq_train(&q, &data, &how, &arena, NULL, NULL, &r));
+        memcpy(loss[i], r.loss, sizeof loss[i]);
+        lq_arena_close(&arena);
+    }
+    lq_bf16_use_reference(0);
+    omp_set_num_threads(threads);
+    assert_true(loss[0][2] != loss[1][2]);
+    check_close(loss[1][2], loss[0][2], 1e-2, 0);
+    assert_memory_equal(loss[1], loss[2], sizeof loss[1]);
+}
+
 static void what_is_not_there_is_refused_by_name(void **state)
 {
     (void)state;
@@ -235,6 +275,7 @@ int main(void)
         cmocka_unit_test(the_library_agrees_with_the_definition),
         cmocka_unit_test(threads_do_not_show),
         cmocka_unit_test(a_model_computes_nearly_the_same),
+        cmocka_unit_test(a_training_uses_it_when_asked),
         cmocka_unit_test(what_is_not_there_is_refused_by_name),
     };
     return cmocka_run_group_tests_name("gemm_bf16", tests, NULL, NULL);
