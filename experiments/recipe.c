@@ -54,6 +54,10 @@ static const lq_option train_table[] = {
      "share of the probability that tokens are drawn from"},
     {"prompt", LQ_OPTION_SIZE, AT(lq_train_opts, prompt), 16, 1, 1 << 20, NULL,
      "tokens of text that each continuation begins with"},
+    {"checkpointing", LQ_OPTION_CHOICE, AT(lq_train_opts, checkpointing), LQ_CHECKPOINTING_AUTO, 0,
+     0, "auto|on|off", "keep the blocks' inputs alone and compute the rest again in the backward"},
+    {"compute", LQ_OPTION_CHOICE, AT(lq_train_opts, compute), LQ_COMPUTE_F32, 0, 0, "f32|bf16",
+     "number format of the matrix products"},
 };
 enum { N_FIRST_TRAIN = 13 };
 static const lq_option calib_table[] = {
@@ -350,6 +354,8 @@ lq_train_config lq_recipe_train(const lq_recipe *r, size_t steps)
                          .lr = t->lr,
                          .weight_decay = t->weight_decay,
                          .train_rest = t->rest,
+                         .checkpointing = (lq_checkpointing)t->checkpointing,
+                         .compute = (lq_compute)t->compute,
                          .optimizer = t->optimizer,
                          .sum_per_sequence = t->normalize == LQ_NORMALIZE_SEQUENCE};
     c.slots = strcmp(r->train_slots, "method") == 0 ? NULL : r->train_slots;

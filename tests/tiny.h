@@ -85,7 +85,7 @@ static inline float *logits_of(const lq_weights *w, const uint32_t *tokens, size
 {
     lq_lane *lane;
     float *out;
-    check_ok(lq_lane_new(&w->config, 1, T, false, &arena, &lane));
+    check_ok(lq_lane_new(&w->config, 1, T, LQ_KEEP_NOTHING, &arena, &lane));
     check_ok(lq_arena_new(&arena, &out, T * w->config.V));
     lq_forward(w, lane, tokens, 1);
     lq_logits(w, lane, 0, T, out);

@@ -54,7 +54,7 @@ static void run_windows(const job *j, desk *d, size_t first, size_t n)
 static lq_status set_desk(const job *j, lq_arena *arena, desk *d)
 {
     const size_t N = j->batch * j->in->T;
-    LQ_TRY(lq_lane_new(&j->w->config, j->batch, j->in->T, false, arena, &d->lane));
+    LQ_TRY(lq_lane_new(&j->w->config, j->batch, j->in->T, LQ_KEEP_NOTHING, arena, &d->lane));
     LQ_TRY(lq_arena_new(arena, &d->tokens, N));
     LQ_TRY(lq_arena_new(arena, &d->targets, N));
     return lq_arena_new(arena, &d->nll, N);

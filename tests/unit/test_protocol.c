@@ -265,7 +265,7 @@ static double plain_nats(const lq_weights *w, const uint32_t *token, size_t firs
     float logits[T * V];
     double sum = 0;
     *count = 0;
-    check_ok(lq_lane_new(&w->config, 1, T, false, &arena, &lane));
+    check_ok(lq_lane_new(&w->config, 1, T, LQ_KEEP_NOTHING, &arena, &lane));
     for (size_t b = 0; b < N / T; b++) {
         uint32_t window[T];
         memcpy(window, token + b * T, sizeof window);
