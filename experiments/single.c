@@ -43,6 +43,7 @@ static lq_status make_point(const lq_args *args, const char *train_data, double 
     const char *method = lq_args_text(args, "method", NULL);
     const char *calib = lq_args_text(args, "calib", NULL);
     const char *hessians = lq_args_text(args, "hessians", NULL);
+    const char *recipe = lq_args_text(args, "recipe", NULL);
     double bits;
     size_t seed;
     if (method == NULL)
@@ -51,6 +52,8 @@ static lq_status make_point(const lq_args *args, const char *train_data, double 
     LQ_TRY(lq_args_size(args, "seed", 0, 1ul << 31, 1, &seed));
     lq_json_set_string(point, "model", lq_args_at(args, 0));
     lq_json_set_number(point, "seed", (double)seed);
+    if (recipe != NULL)
+        lq_json_set_string(point, "recipe", recipe);
     lq_json_set_string(member(point, "method"), "name", method);
     lq_json_set_number(member(point, "method"), "bits", bits);
     lq_json_set_string(member(point, "eval"), "data", lq_args_text(args, "ppl", "none"));
