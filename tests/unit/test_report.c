@@ -40,6 +40,17 @@ static lq_json *config_of(const made_up *m)
 {
     lq_json *config = lq_json_object(), *method = lq_json_object(), *train = lq_json_object();
     lq_json *eval = lq_json_object(), *digest = lq_json_object();
+    char name[64];
+    snprintf(name, sizeof name, "%s", m->method);
+    char *changed = strchr(name, '#'), *recipe = strchr(name, '@');
+    if (changed)
+        lq_json_set_string(config, "recipe_changed", changed + 1);
+    if (changed)
+        *changed = '\0';
+    if (recipe)
+        lq_json_set_string(config, "recipe", recipe + 1);
+    if (recipe)
+        *recipe = '\0';
     lq_json_set_string(config, "experiment", "made-up");
     lq_json_set_string(config, "variant", m->variant);
     lq_json_set_string(config, "purpose", m->purpose);
@@ -53,17 +64,6 @@ static lq_json *config_of(const made_up *m)
     lq_json_set_string(eval, "data", m->eval);
     lq_json_set_number(eval, "context", 128);
     lq_json_set_string(digest, "model", "0123456789abcdef");
-    char name[64];
-    snprintf(name, sizeof name, "%s", m->method);
-    char *changed = strchr(name, '#'), *recipe = strchr(name, '@');
-    if (changed)
-        lq_json_set_string(config, "recipe_changed", changed + 1);
-    if (changed)
-        *changed = '\0';
-    if (recipe)
-        lq_json_set_string(config, "recipe", recipe + 1);
-    if (recipe)
-        *recipe = '\0';
     lq_json_set(config, "method", method);
     lq_json_set(config, "train", train);
     lq_json_set(config, "eval", eval);
