@@ -233,7 +233,9 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 {
     lq_model model;
     LQ_TRY(lq_model_open(lq_args_at(args, 0), arena, &model));
-    lq_status status = write_text(args, &model, arena);
+    lq_status status = lq_model_need_text(&model);
+    if (status == LQ_OK)
+        status = write_text(args, &model, arena);
     lq_model_close(&model);
     return status;
 }

@@ -62,6 +62,33 @@ static lq_status write_main(const lq_report *r, const char *out)
     return status;
 }
 
+/* by-method and by-recipe, of all evaluations one after another; LaTeX has the first. */
+static lq_status write_grouped(const lq_report *r, const char *out, const char *name,
+                               lq_grouping by)
+{
+    lq_table t;
+    lq_file *file;
+    LQ_TRY(lq_report_grouped_table(r, NULL, by, &t));
+    LQ_TRY(write_table(r, out, lq_arena_printf(r->arena, "%s.csv", name), &t, lq_table_csv));
+    if (r->evals.n > 0)
+        LQ_TRY(lq_report_grouped_table(r, r->evals.at[0], by, &t));
+    LQ_TRY(write_table(r, out, lq_arena_printf(r->arena, "%s.tex", name), &t, lq_table_tex));
+    LQ_TRY(lq_file_create(lq_arena_printf(r->arena, "%s/%s.md", out, name), &file));
+    lq_status status = LQ_OK;
+    for (size_t e = 0; status == LQ_OK && e < r->evals.n; e++) {
+        status = lq_file_printf(file, "%s## %s\n\n", e ? "\n" : "",
+                                lq_report_eval_title(r, r->evals.at[e]));
+        if (status == LQ_OK)
+            status = lq_report_grouped_table(r, r->evals.at[e], by, &t);
+        if (status == LQ_OK)
+            status = lq_table_markdown(&t, file);
+    }
+    if (status == LQ_OK)
+        return lq_file_commit(file);
+    lq_file_abandon(file);
+    return status;
+}
+
 /* The records themselves, so that the links of the page work wherever the report is put. */
 static lq_status write_records(const lq_report *r, const char *out)
 {
@@ -81,6 +108,10 @@ lq_status lq_report_write(lq_report *r, const char *out, const char *plots)
     lq_table t;
     LQ_TRY(lq_path_make_dirs(out));
     LQ_TRY(write_main(r, out));
+    if (r->has_recipes) {
+        LQ_TRY(write_grouped(r, out, "by-method", LQ_BY_METHOD));
+        LQ_TRY(write_grouped(r, out, "by-recipe", LQ_BY_RECIPE));
+    }
     lq_report_search_table(r, &t);
     LQ_TRY(write_forms(r, out, "search", &t));
     if (r->published) {

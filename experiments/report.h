@@ -20,8 +20,10 @@
 typedef struct lq_record { /* one stored run; strings live in the report's arena or in json */
     lq_json *json;         /* owned by the report */
     const char *id, *experiment, *variant, *model, *method, *purpose;
-    const char *eval;   /* canonical text of the evaluation's settings, and the data's digest */
-    const char *recipe; /* canonical text of the configuration without its seed */
+    const char *eval;    /* canonical text of the evaluation's settings, and the data's digest */
+    const char *recipe;  /* canonical text of the configuration without its seed */
+    const char *named;   /* the recipe that it names; "common" for none */
+    const char *changed; /* "train.lr": what it has otherwise than that recipe; "" for nothing */
     double bits, fraction, perplexity; /* perplexity: NaN unless FINISHED and finite */
     double
         beside; /* perplexity of the same run on the other machine (lq_report_add_beside); NaN: none */
@@ -33,7 +35,9 @@ typedef enum lq_cell_kind { LQ_CELL_FULL, LQ_CELL_PTQ, LQ_CELL_QAT } lq_cell_kin
 
 typedef struct lq_cell { /* a row of the table: runs that differ in the seed alone, or none */
     const char *eval, *model, *variant, *label;
-    const char *recipe; /* "" when nothing was run */
+    const char *recipe;          /* "" when nothing was run */
+    const char *method;          /* registry name */
+    const char *named, *changed; /* as of its runs */
     lq_cell_kind kind;
     double fraction, bits;
     const lq_record **run; /* (n) by seed */
@@ -78,6 +82,7 @@ typedef struct lq_report {
     size_t n_again;     /* records found in more than one store */
     double worst_again; /* largest relative difference of their perplexities */
     lq_names variants, models, evals;
+    bool has_recipes; /* a run names another recipe than common: tables say which */
     lq_cell *cell;
     size_t n_cells;
     lq_json *published; /* or NULL; owned */
@@ -95,7 +100,7 @@ lq_status lq_report_add_beside(lq_report *r, const char *path);
 lq_status lq_report_arrange(lq_report *r);
 void lq_report_measure(lq_report *r); /* the last part of arranging: the numbers of every cell */
 /* Makes DIR with table.{md,csv}, table*.tex, search.{md,csv}, claims.{md,csv,tex}, published.{md,csv},
- * figures/, runs/ and index.html. A missing gnuplot costs the figures and is said. */
+ * figures/, runs/ and index.html; where there are recipes, by-method.{md,csv,tex} and by-recipe.*, too. A missing gnuplot costs the figures and is said. */
 lq_status lq_report_write(lq_report *r, const char *out, const char *plots);
 void lq_report_close(lq_report *r);
 
@@ -122,6 +127,12 @@ const char *lq_show_ids(lq_arena *arena, const lq_record *const *run, size_t n);
 /* Tables. `eval` picks one evaluation; NULL takes all (the CSV files). */
 void lq_report_main_table(const lq_report *r, const char *eval, lq_table *out);
 void lq_report_search_table(const lq_report *r, lq_table *out);
+/* The trained rows alone, quantizer by quantizer with their recipes, or the other way round. */
+typedef enum lq_grouping { LQ_BY_METHOD, LQ_BY_RECIPE } lq_grouping;
+lq_status lq_report_grouped_table(const lq_report *r, const char *eval, lq_grouping by,
+                                  lq_table *out);
+/* "published", "published but train.lr", "tuned", ... of a trained row. */
+const char *lq_report_settings(const lq_report *r, const lq_cell *c);
 lq_status lq_report_claims_table(const lq_report *r,
                                  lq_table *out); /* LQ_E_OPTION: published.json */
 lq_status lq_report_published_table(const lq_report *r, lq_table *out);

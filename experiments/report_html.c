@@ -52,6 +52,29 @@ static lq_status tables(const lq_report *r, lq_file *file)
         "</p>");
 }
 
+static lq_status groups(const lq_report *r, lq_file *file)
+{
+    static const char *const title[] = {
+        [LQ_BY_METHOD] = "Method by method", [LQ_BY_RECIPE] = "Recipe by recipe"};
+    for (int by = LQ_BY_METHOD; r->has_recipes && by <= LQ_BY_RECIPE; by++)
+        for (size_t e = 0; e < r->evals.n; e++) {
+            lq_table t;
+            LQ_TRY(paragraph(file, "<h3>",
+                             lq_arena_printf(r->arena, "%s, on %s", title[by],
+                                             lq_report_eval_title(r, r->evals.at[e])),
+                             "</h3>"));
+            LQ_TRY(lq_report_grouped_table(r, r->evals.at[e], (lq_grouping)by, &t));
+            LQ_TRY(lq_table_html(&t, file));
+        }
+    if (!r->has_recipes)
+        return LQ_OK;
+    return paragraph(file, "<p class=\"note\">",
+                     "A recipe is how a run trains: data, loss, learning rates, stages. Published: "
+                     "the authors' settings, scaled only as docs/recipes.md says. Tuned: chosen by "
+                     "the search.",
+                     "</p>");
+}
+
 static lq_status figures(const lq_report *r, lq_file *file)
 {
     for (size_t i = 0; i < r->n_figures; i++) {
@@ -221,6 +244,7 @@ static lq_status page(const lq_report *r, lq_file *file)
                        "<h2>Results</h2>\n",
                        r->n_records));
     LQ_TRY(tables(r, file));
+    LQ_TRY(groups(r, file));
     LQ_TRY(lq_file_printf(file, "<h2>Figures</h2>\n"));
     LQ_TRY(figures(r, file));
     LQ_TRY(lq_file_printf(file, "<h2>Claims</h2>\n"));

@@ -71,6 +71,8 @@ static lq_record describe(lq_json *json, lq_arena *arena)
     r.model = model_of(config, arena);
     r.eval = eval_of(config, arena);
     r.recipe = recipe_of(config, arena);
+    r.named = text_or(config, "recipe", "common");
+    r.changed = text_or(config, "recipe_changed", "");
     r.bits = number_or(method, "bits", (double)NAN);
     r.fraction = number_or(config, "fraction", 0);
     const double seed = number_or(config, "seed", 0);
@@ -318,6 +320,9 @@ static lq_cell *new_cell(lq_report *r, const char *eval, const char *model, cons
     }
     lq_cell *c = &r->cell[r->n_cells++];
     *c = (lq_cell){.eval = eval, .model = model, .variant = variant, .recipe = ""};
+    c->method = "?";
+    c->named = "common";
+    c->changed = "";
     c->fraction = fraction;
     c->kind = fraction > 0 ? LQ_CELL_QAT : LQ_CELL_PTQ;
     c->bits = (double)NAN;
@@ -334,6 +339,9 @@ static lq_status add_record(lq_report *r, const lq_record *one)
     if (!c) {
         c = new_cell(r, one->eval, one->model, one->variant, one->fraction);
         c->recipe = one->recipe;
+        c->method = one->method;
+        c->named = one->named;
+        c->changed = one->changed;
         c->bits = one->bits;
         if (strcmp(one->method, "none") == 0)
             c->kind = LQ_CELL_FULL;
@@ -354,10 +362,12 @@ static bool has_cell(const lq_report *r, const char *eval, const char *model, co
 }
 
 /* What is known of a cell without runs: from the spec's point. */
-static void describe_wanted(lq_cell *c, const lq_json *point)
+static void describe_wanted(lq_cell *c, const lq_json *point, lq_arena *arena)
 {
     const lq_json *method = lq_json_get(point, "method");
     c->bits = number_or(method, "bits", (double)NAN);
+    c->method = lq_arena_printf(arena, "%s", text_or(method, "name", "?"));
+    c->named = lq_arena_printf(arena, "%s", text_or(point, "recipe", "common"));
     if (strcmp(text_or(method, "name", ""), "none") == 0)
         c->kind = LQ_CELL_FULL;
 }
@@ -370,7 +380,7 @@ static void add_wanted(lq_report *r, const lq_points *wanted)
         const char *model = r->models.at[place(&r->models, p->model)];
         const char *variant = r->variants.at[place(&r->variants, p->variant)];
         if (!has_cell(r, eval, model, variant, p->fraction))
-            describe_wanted(new_cell(r, eval, model, variant, p->fraction), p->json);
+            describe_wanted(new_cell(r, eval, model, variant, p->fraction), p->json, r->arena);
         for (size_t j = 0; j < r->n_cells; j++)
             if (same_cell(&r->cell[j], eval, model, variant, p->fraction))
                 r->cell[j].wanted++;
@@ -395,6 +405,8 @@ static void add_missing(lq_report *r)
             lq_cell *c = new_cell(r, a.eval, b.model, a.variant, b.fraction);
             c->kind = a.kind;
             c->bits = a.bits;
+            c->method = a.method;
+            c->named = a.named;
         }
 }
 
@@ -457,6 +469,8 @@ static lq_status arrange(lq_report *r, const lq_points *wanted)
     if (r->n_cells > 1)
         qsort(r->cell, r->n_cells, sizeof *r->cell, by_place);
     LQ_TRY(label_cells(r));
+    for (size_t i = 0; i < r->n_cells; i++)
+        r->has_recipes = r->has_recipes || strcmp(r->cell[i].named, "common") != 0;
     choose_reference(r);
     lq_report_measure(r);
     return LQ_OK;

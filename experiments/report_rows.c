@@ -15,6 +15,8 @@ enum {
     MODEL,
     VARIANT,
     LABEL,
+    RECIPE,
+    SETTINGS,
     KIND,
     BITS,
     TRUE_BITS,
@@ -40,6 +42,8 @@ static const lq_column main_column[N_MAIN] = {
     [MODEL] = {"Model", "model", 'l', true, false},
     [VARIANT] = {NULL, "variant", 'l', false, false},
     [LABEL] = {"Method", "label", 'l', true, false},
+    [RECIPE] = {NULL, NULL, 'l', false, false}, /* where there are recipes: columns() */
+    [SETTINGS] = {NULL, NULL, 'l', false, false},
     [KIND] = {"Kind", "kind", 'l', true, false},
     [BITS] = {"Bits", "bits_nominal", 'r', false, false},
     [TRUE_BITS] = {"True bits", "bits_per_weight", 'r', true, false},
@@ -127,6 +131,12 @@ static void fill_main(const lq_report *r, const lq_cell *c, lq_text_cell *row)
     row[VARIANT].raw = c->variant;
     row[LABEL].raw = c->label;
     row[KIND].raw = kind_name[c->kind];
+    if (c->kind == LQ_CELL_QAT) {
+        row[RECIPE].raw = c->named;
+        row[SETTINGS].raw = lq_report_settings(r, c);
+    } else {
+        row[RECIPE].shown = row[SETTINGS].shown = "–";
+    }
     fill_numbers(r, c, row);
     row[SEEDS].raw = lq_arena_printf(a, "%zu", c->n);
     if (c->n < c->wanted)
@@ -138,15 +148,26 @@ static void fill_main(const lq_report *r, const lq_cell *c, lq_text_cell *row)
     row[RUNS] = (lq_text_cell){short_ids(a, c->run, c->n), lq_show_ids(a, c->run, c->n)};
 }
 
+/* The columns of the main table; a report without recipes has none for them, and one without another
+ * machine's results none for those. */
+static const lq_column *columns(const lq_report *r)
+{
+    lq_column *with;
+    LQ_ASSERT(lq_arena_new(r->arena, &with, N_MAIN) == LQ_OK);
+    memcpy(with, main_column, sizeof main_column);
+    if (r->n_beside == 0)
+        with[BESIDE].title = with[BESIDE].csv = NULL;
+    if (r->has_recipes) {
+        with[RECIPE] = (lq_column){"Recipe", "recipe", 'l', true, false};
+        with[SETTINGS] = (lq_column){"Settings", "settings", 'l', false, false};
+    }
+    return with;
+}
+
 void lq_report_main_table(const lq_report *r, const char *eval, lq_table *out)
 {
     const lq_cell *before = NULL;
-    lq_column *column = lq_arena_alloc(r->arena, sizeof main_column);
-    LQ_ASSERT(column != NULL);
-    memcpy(column, main_column, sizeof main_column);
-    if (r->n_beside == 0)
-        column[BESIDE].title = column[BESIDE].csv = NULL;
-    lq_table_start(out, column, N_MAIN, r->arena);
+    lq_table_start(out, columns(r), N_MAIN, r->arena);
     for (size_t i = 0; i < r->n_cells; i++) {
         const lq_cell *c = &r->cell[i];
         if (eval && strcmp(c->eval, eval) != 0)

@@ -44,6 +44,7 @@ static lq_status make_point(const lq_args *args, const char *train_data, double 
     const char *calib = lq_args_text(args, "calib", NULL);
     const char *hessians = lq_args_text(args, "hessians", NULL);
     const char *tokenizer = lq_args_text(args, "tokenizer", NULL);
+    const char *recipe = lq_args_text(args, "recipe", NULL);
     double bits;
     size_t seed;
     if (method == NULL)
@@ -54,6 +55,8 @@ static lq_status make_point(const lq_args *args, const char *train_data, double 
     if (tokenizer != NULL)
         lq_json_set_string(point, "tokenizer", tokenizer);
     lq_json_set_number(point, "seed", (double)seed);
+    if (recipe != NULL)
+        lq_json_set_string(point, "recipe", recipe);
     lq_json_set_string(member(point, "method"), "name", method);
     lq_json_set_number(member(point, "method"), "bits", bits);
     lq_json_set_string(member(point, "eval"), "data", lq_args_text(args, "ppl", "none"));

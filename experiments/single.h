@@ -10,6 +10,8 @@
 #define LQ_SINGLE_ARGS                                                                         \
     {"method", 'm', LQ_ARG_TEXT, "M", "method; `lcqat methods` lists them"},                   \
         {"bits", 'b', LQ_ARG_TEXT, "B", "nominal bits a weight (2)"},                          \
+        {"recipe", 0, LQ_ARG_TEXT, "NAME",                                                     \
+         "how to train: llmqat/published, ... (docs/recipes.md); --set goes over it"},         \
         {"set", 0, LQ_ARG_LIST, "KEY=VALUE",                                                   \
          "an option of the method, or train.KEY, calib.KEY, blockwise.KEY"},                   \
         {"seed", 0, LQ_ARG_TEXT, "S", "seed of everything random (1)"},                        \

@@ -34,12 +34,23 @@ typedef struct made_up {
     double fraction, lr;
     size_t seed;
     double ppl; /* NaN: it diverged */
-} made_up;
+} made_up;      /* method: "name", "name@recipe" or "name@recipe#what it has otherwise" */
 
 static lq_json *config_of(const made_up *m)
 {
     lq_json *config = lq_json_object(), *method = lq_json_object(), *train = lq_json_object();
     lq_json *eval = lq_json_object(), *digest = lq_json_object();
+    char name[64];
+    snprintf(name, sizeof name, "%s", m->method);
+    char *changed = strchr(name, '#'), *recipe = strchr(name, '@');
+    if (changed)
+        lq_json_set_string(config, "recipe_changed", changed + 1);
+    if (changed)
+        *changed = '\0';
+    if (recipe)
+        lq_json_set_string(config, "recipe", recipe + 1);
+    if (recipe)
+        *recipe = '\0';
     lq_json_set_string(config, "experiment", "made-up");
     lq_json_set_string(config, "variant", m->variant);
     lq_json_set_string(config, "purpose", m->purpose);
@@ -47,7 +58,7 @@ static lq_json *config_of(const made_up *m)
     lq_json_set_number(config, "fraction", m->fraction);
     lq_json_set_number(config, "budget_tokens", 1000000);
     lq_json_set_number(config, "seed", (double)m->seed);
-    lq_json_set_string(method, "name", m->method);
+    lq_json_set_string(method, "name", name);
     lq_json_set_number(method, "bits", strcmp(m->method, "none") == 0 ? 16 : 2);
     lq_json_set_number(train, "lr", m->lr);
     lq_json_set_string(eval, "data", m->eval);
@@ -232,6 +243,53 @@ static void the_spec_orders_and_names_what_is_missing(void **state)
     close_scene(&s);
 }
 
+/* Two quantizers, two recipes: both tables, the columns that appear, and what is said of the settings. */
+static void recipes_are_an_axis_of_their_own(void **state)
+{
+    (void)state;
+    static const made_up list[] = {
+        {"fp", "none", "result", TEST, 0, 0, 1, 10},
+        {"p", "paretoq", "result", TEST, 0.01, 1, 1, 20},
+        {"p-kl", "paretoq@llmqat/real-data#train.lr", "result", TEST, 0.01, 2, 1, 18},
+        {"p-pub", "paretoq@paretoq/published", "result", TEST, 0.01, 3, 1, 25},
+        {"l", "llmqat@llmqat/published", "result", TEST, 0.01, 4, 1, 22},
+        {"l-kl", "llmqat@llmqat/real-data", "result", TEST, 0.01, 5, 1, 21},
+        {"p", "paretoq", "search", "d:valid", 0.01, 1, 1, 20},
+        {"p-kl", "paretoq@llmqat/real-data#train.lr", "search", "d:valid", 0.01, 2, 1, 20},
+    };
+    scene s;
+    lq_table t;
+    store_all("axes", list, sizeof list / sizeof list[0]);
+    open_scene(&s, "axes", NULL, "p");
+    assert_true(s.r.has_recipes);
+    assert_int_equal(lq_report_grouped_table(&s.r, s.r.evals.at[0], LQ_BY_METHOD, &t), LQ_OK);
+    assert_string_equal(
+        rows(&s, &t, false),
+        "| tiny | l | llmqat/published | published | 2 | 2.250 | 1 % | 22.00 | 2.200 | 1 |\n"
+        "| tiny | l-kl | llmqat/real-data | the recipe's | 2 | 2.250 | 1 % | 21.00 | 2.100 | 1 |\n"
+        "| tiny | p | common | tuned | 2 | 2.250 | 1 % | 20.00 | 2.000 | 1 |\n"
+        "| tiny | p-kl | llmqat/real-data | the recipe's but train.lr (tuned) | 2 | 2.250 | 1 % | "
+        "18.00 | 1.800 | 1 |\n"
+        "| tiny | p-pub | paretoq/published | published | 2 | 2.250 | 1 % | 25.00 | 2.500 | 1 |\n");
+    assert_true(t.rule[2] && !t.rule[1] && !t.rule[3]);
+    assert_int_equal(lq_report_grouped_table(&s.r, s.r.evals.at[0], LQ_BY_RECIPE, &t), LQ_OK);
+    static const char *const recipe[] = {"common", "llmqat/published", "llmqat/real-data",
+                                         "llmqat/real-data", "paretoq/published"};
+    static const char *const label[] = {"p", "l", "l-kl", "p-kl", "p-pub"};
+    assert_int_equal(t.n_rows, 5);
+    for (size_t i = 0; i < 5; i++) {
+        assert_string_equal(t.cell[i * t.n_columns + 1].raw, recipe[i]);
+        assert_string_equal(t.cell[i * t.n_columns + 2].raw, label[i]);
+    }
+    lq_report_main_table(&s.r, s.r.evals.at[0], &t);
+    assert_non_null(
+        strstr(rows(&s, &t, false), "| tiny | p-pub | paretoq/published | published |"));
+    close_scene(&s);
+    open_scene(&s, "main", NULL, "a"); /* and where there are none, nothing changes */
+    assert_false(s.r.has_recipes);
+    close_scene(&s);
+}
+
 static void the_search_marks_the_winner(void **state)
 {
     (void)state;
@@ -396,7 +454,7 @@ static void the_report_is_whole_and_deterministic(void **state)
                                        "search.csv",
                                        "index.html",
                                        "figures/data-efficiency-tiny.dat"};
-    char *text[2][7];
+    char *text[2][7]; /* without recipes there is no table of them */
     size_t n[2][7];
     scene s[2];
     for (size_t k = 0; k < 2; k++) {
@@ -509,6 +567,7 @@ int main(void)
         cmocka_unit_test(the_quantiles_are_those_of_the_tables),
         cmocka_unit_test(the_rows_are_exact),
         cmocka_unit_test(the_spec_orders_and_names_what_is_missing),
+        cmocka_unit_test(recipes_are_an_axis_of_their_own),
         cmocka_unit_test(the_search_marks_the_winner),
         cmocka_unit_test(what_may_not_be_compared_is_kept_apart),
         cmocka_unit_test(verdicts_follow_the_rules),
