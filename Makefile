@@ -91,7 +91,7 @@ $(BUILD)/lcqat: $(APP_OBJ) $(BUILD)/liblcqat.a
 	$(Q)$(call say,LINK,$@) $(LINK)
 
 $(LIB_OBJ) $(APP_OBJ) $(TEST_OBJ): | need-build
-$(BUILD)/core/math/ref/%.o: FILE_FLAGS += -ffp-contract=off
+$(BUILD)/core/math/ref/%.o $(BUILD)/core/data/gguf_types.o: FILE_FLAGS += -ffp-contract=off
 $(BUILD)/tests/%.o: FILE_FLAGS += -Wno-missing-prototypes
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -103,6 +103,8 @@ $(BUILD)/core/math/fast/%.$(1).o: core/math/fast/%.c
 	$$(Q)$$(call say,CC,"$$< ($(1))") $$(COMPILE)
 endef
 $(foreach isa,$(ISAS),$(eval $(call fast_rule,$(isa))))
+# Where codes are decided, every instruction set computes as the definition does.
+$(foreach isa,$(ISAS),$(BUILD)/core/math/fast/round.$(isa).o): FILE_FLAGS += -ffp-contract=off
 
 # The version is compiled in again when `git describe` says something new, and only then.
 VERSION := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)

@@ -2,18 +2,15 @@
 #include "core/base/clock.h"
 #include "core/math/gemm.h"
 #include "core/math/kernels.h"
-#include "core/quant/ldlq.h"
 #include "core/train/trainer.h"
 #include "experiments/catalog.h"
 #include "experiments/command.h"
 #include "experiments/methods.h"
+#include "experiments/peak.h"
 
 #include <omp.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum { REPEATS = 10, PEAK_N = 1024 };
 
 typedef struct bench {
     lq_arena *arena;
@@ -21,26 +18,6 @@ typedef struct bench {
     lq_json *out;
     bool json;
 } bench;
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Median seconds of REPEATS calls after one to warm up. */
-static double median_s(void (*work)(void *), void *context)
-{
-    double s[REPEATS];
-    work(context);
-    for (size_t i = 0; i < REPEATS; i++) {
-        const double started = lq_clock_wall_s();
-        work(context);
-        s[i] = lq_clock_wall_s() - started;
-    }
-    qsort(s, REPEATS, sizeof s[0], by_value);
-    return 0.5 * (s[(REPEATS - 1) / 2] + s[REPEATS / 2]);
-}
 
 static void report(bench *b, const char *name, double value, const char *unit, double ratio,
                    const char *to)
@@ -55,27 +32,9 @@ static void report(bench *b, const char *name, double value, const char *unit, d
         printf("%-28s %12.4g %-10s %7.3f of %s\n", name, value, unit, ratio, to);
 }
 
-typedef struct square {
-    float *a, *b, *c;
-} square;
-
-static void multiply(void *context)
-{
-    const square *s = context;
-    lq_gemm_nt(PEAK_N, PEAK_N, PEAK_N, 1, s->a, PEAK_N, s->b, PEAK_N, 0, s->c, PEAK_N);
-}
-
 static lq_status gemm_peak(bench *b)
 {
-    square s;
-    LQ_TRY(lq_arena_new(b->arena, &s.a, PEAK_N * PEAK_N));
-    LQ_TRY(lq_arena_new(b->arena, &s.b, PEAK_N * PEAK_N));
-    LQ_TRY(lq_arena_new(b->arena, &s.c, PEAK_N * PEAK_N));
-    for (size_t i = 0; i < PEAK_N * PEAK_N; i++) {
-        s.a[i] = (float)(i % 7) * 0.1f;
-        s.b[i] = (float)(i % 5) * 0.1f;
-    }
-    b->peak = 2.0 * PEAK_N * PEAK_N * (double)PEAK_N / median_s(multiply, &s);
+    LQ_TRY(lq_gemm_peak(b->arena, &b->peak));
     report(b, "gemm f32 1024", b->peak * 1e-9, "GFLOP/s", 1, "itself");
     return LQ_OK;
 }
@@ -131,32 +90,58 @@ static lq_status training_step(bench *b)
     return LQ_OK;
 }
 
-/* LDLQ with ten sweeps: 2 m n^2 11 operations. */
-static lq_status ldlq(bench *b)
+/* Normal weights and inputs whose neighbours are correlated. */
+static lq_status make_matrix(size_t m, size_t n, lq_arena *arena, float **w, double **gram)
 {
-    enum { M = 512, N = 512 };
+    lq_rng rng = lq_rng_seed(2);
+    LQ_TRY(lq_arena_new(arena, w, m * n));
+    LQ_TRY(lq_arena_new(arena, gram, n * n));
+    for (size_t i = 0; i < m * n; i++)
+        (*w)[i] = (float)lq_rng_normal(&rng);
+    for (size_t i = 0; i < n; i++) {
+        double power = 1.05;
+        for (size_t j = i; j < n; j++, power = j == i + 1 ? 0.9 : 0.9 * power)
+            (*gram)[i * n + j] = (*gram)[j * n + i] = power;
+    }
+    return LQ_OK;
+}
+
+/* The start with ten sweeps, everything included: 2 m n^2 11 operations are counted. */
+static lq_status start_of(bench *b, const char *name, const char *preset, size_t m, size_t n)
+{
     const lq_method *method;
     void *opts;
     float *w;
     double *gram;
     lq_theta th;
-    LQ_TRY(lq_method_find("lcqat", &method));
-    LQ_TRY(lq_method_options(method, NULL, "bench", b->arena, &opts));
-    LQ_TRY(lq_arena_new(b->arena, &w, M * N));
-    LQ_TRY(lq_arena_new(b->arena, &gram, N * N));
-    lq_rng rng = lq_rng_seed(2);
-    for (size_t i = 0; i < M * N; i++)
-        w[i] = (float)lq_rng_normal(&rng);
-    for (size_t i = 0; i < N; i++)
-        gram[i * N + i] = 1.0 + (double)(i % 13);
-    LQ_TRY(lq_theta_new(method, opts, M, N, b->arena, &th));
+    lq_mark mark = lq_arena_mark(b->arena);
+    lq_json *spec = lq_json_object();
+    lq_json_set_string(spec, "preset", preset);
+    lq_status status = lq_method_find("unisvq", &method);
+    if (status == LQ_OK)
+        status = lq_method_options(method, spec, "bench", b->arena, &opts);
+    lq_json_free(spec);
+    LQ_TRY(status);
+    LQ_TRY(make_matrix(m, n, b->arena, &w, &gram));
+    LQ_TRY(lq_theta_new(method, opts, m, n, b->arena, &th));
     const lq_calib calib = {.gram = gram, .n_tokens = 1};
+    const lq_rng rng = lq_rng_seed(3);
     const double started = lq_clock_wall_s();
     LQ_TRY(method->init(&th, w, &calib, &rng, b->arena));
     const double s = lq_clock_wall_s() - started;
-    report(b, "lcqat start 512x512", s * 1e3, "ms", 2.0 * M * N * N * 11.0 / s / b->peak,
+    report(b, name, s * 1e3, "ms", 2.0 * (double)(m * n) * (double)n * 11.0 / s / b->peak,
            "gemm f32 1024");
+    lq_arena_release(b->arena, mark);
     return LQ_OK;
+}
+
+static lq_status ldlq(bench *b)
+{
+    LQ_TRY(start_of(b, "unisvq ours 512x512", "ours", 512, 512));
+    LQ_TRY(start_of(b, "unisvq ours 1536x576", "ours", 1536, 576));
+    LQ_TRY(start_of(b, "unisvq paper 1536x576", "paper", 1536, 576));
+    LQ_TRY(start_of(b, "unisvq release 1536x576", "release", 1536, 576));
+    return start_of(b, "unisvq ours 2048x2048", "ours", 2048, 2048);
 }
 
 typedef struct kernel_case {
@@ -202,7 +187,7 @@ static lq_status kernels(bench *b)
     plain.y = fast.y;
     plain.z = fast.z;
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
-        const double f = median_s(list[i].run, &fast), p = median_s(list[i].run, &plain);
+        const double f = lq_median_s(list[i].run, &fast), p = lq_median_s(list[i].run, &plain);
         report(b, list[i].name, (double)KN / f * 1e-9, "Gvalue/s", p / f,
                "the reference kernel's speed");
     }

@@ -54,9 +54,10 @@ static lq_status run(const lq_args *args, lq_arena *arena)
         return lq_fail(LQ_E_UNAVAILABLE, "eval --tasks: not available in this version");
     LQ_TRY(lq_args_size(args, "context", 2, 1 << 20, 128, &context));
     LQ_TRY(lq_args_size(args, "limit", 0, (size_t)1 << 40, 0, &limit));
-    LQ_TRY(lq_model_open(lq_args_at(args, 0), arena, &model));
+    LQ_TRY(lq_model_open_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
+                              &model));
     lq_status status =
-        lq_data_load(lq_args_text(args, "ppl", "techdocs:test"), model.tok, arena, &data);
+        lq_model_data(&model, lq_args_text(args, "ppl", "techdocs:test"), arena, &data);
     if (status == LQ_OK)
         status = lq_perplexity_of(&model.q.w, data.token, data.n, context, limit, arena, &ppl);
     if (status == LQ_OK && lq_args_flag(args, "json"))
@@ -72,6 +73,7 @@ static const lq_arg_spec spec[] = {
     {"tasks", 0, LQ_ARG_TEXT, "LIST", "zero-shot tasks (not available in this version)"},
     {"context", 0, LQ_ARG_TEXT, "N", "tokens per window (128)"},
     {"limit", 0, LQ_ARG_TEXT, "N", "at most so many windows (all)"},
+    LQ_ARG_TOKENIZER,
     LQ_ARG_JSON,
 };
 const lq_command lq_command_eval = {

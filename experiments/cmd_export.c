@@ -1,21 +1,22 @@
 /* lcqat export: a packed model in a form that other programs read. */
-#include "core/base/file.h"
+#include "core/train/official.h"
 #include "experiments/command.h"
 #include "experiments/model.h"
 
 #include <stdio.h>
 #include <string.h>
 
-static lq_status write_as(const lq_model *model, const char *format, bool f32, const char *out)
+static lq_status write_as(const lq_model *model, const char *format, bool f32, const char *out,
+                          lq_arena *arena)
 {
     if (strcmp(format, "dense") == 0)
         return lq_weights_save(&model->q.w, out, !f32);
+    if (strcmp(format, "unisvq") == 0)
+        return lq_official_write(&model->q, lq_arena_printf(arena, "%s/config.json", model->dir),
+                                 out);
     if (strcmp(format, "packed") != 0)
-        return strcmp(format, "unisvq") == 0
-                   ? lq_fail(LQ_E_UNAVAILABLE,
-                             "export --format unisvq: not available in this version")
-                   : lq_fail(LQ_E_OPTION, "export: --format '%s' is none of packed, dense, unisvq",
-                             format);
+        return lq_fail(LQ_E_OPTION, "export: --format '%s' is none of packed, dense, unisvq",
+                       format);
     if (model->q.method == NULL)
         return lq_fail(LQ_E_OPTION, "export: %s is not quantized; packed needs a packed model",
                        model->dir);
@@ -28,8 +29,9 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     lq_model model;
     if (format == NULL || out == NULL)
         return lq_fail(LQ_E_OPTION, "export: --format and --out are required");
-    LQ_TRY(lq_model_open(lq_args_at(args, 0), arena, &model));
-    lq_status status = write_as(&model, format, lq_args_flag(args, "f32"), out);
+    LQ_TRY(lq_model_open_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
+                              &model));
+    lq_status status = write_as(&model, format, lq_args_flag(args, "f32"), out, arena);
     if (status == LQ_OK)
         status = lq_model_copy_tokenizer(&model, out);
     if (status == LQ_OK)
@@ -40,8 +42,9 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 
 static const lq_arg_spec spec[] = {
     {"format", 0, LQ_ARG_TEXT, "FORMAT",
-     "packed (ours) or dense (Hugging Face, effective weights)"},
+     "packed (ours), dense (Hugging Face, effective weights) or unisvq (released LC-QAT code)"},
     {"f32", 0, LQ_ARG_FLAG, NULL, "dense in float instead of bf16"},
+    LQ_ARG_TOKENIZER,
     {"out", 'o', LQ_ARG_TEXT, "DIR", "where the model goes"},
 };
 const lq_command lq_command_export = {

@@ -100,6 +100,9 @@ static void print_method(const lq_method *m, size_t out, size_t in, bool with_op
         }
         lq_json_free(defaults);
     }
+    for (size_t i = 0; i < m->n_presets; i++)
+        printf("             preset %-9s %s\n", m->presets[i].name,
+               m->presets[i].settings[0] != '\0' ? m->presets[i].settings : "the values above");
     lq_arena_close(&arena);
 }
 

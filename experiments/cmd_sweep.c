@@ -53,15 +53,17 @@ typedef struct sweep {
 } sweep;
 
 /* Tokens of forward work: a training token costs three (forward, and twice that backward), calibration
- * one; evaluation and start-up are about the same for all and stand in as a constant. Only the ratios
- * matter: for packing and for the time left. */
+ * one, a pass of fine-tuning over it three; evaluation and start-up are about the same for all and stand in
+ * as a constant. Only the ratios matter: for packing and for the time left. */
 static double cost_of(const lq_json *resolved)
 {
     const double fraction = lq_json_number(lq_json_get(resolved, "fraction"));
     const double budget = lq_json_number(lq_json_get(resolved, "budget_tokens"));
     const double calib = lq_json_number(lq_json_get(lq_json_get(resolved, "calib"), "tokens"));
     const double trained = fraction * budget;
-    return 2e5 + (trained > 0 ? 3 * trained : 0) + (calib > 0 ? calib : 0);
+    const double epochs = lq_json_number(lq_json_get(lq_json_get(resolved, "blockwise"), "epochs"));
+    const double passes = epochs > 0 ? 1 + 3 * epochs : 1;
+    return 2e5 + (trained > 0 ? 3 * trained : 0) + (calib > 0 ? passes * calib : 0);
 }
 
 static bool is_stored(const sweep *s, const lq_json *resolved, lq_digest *id)

@@ -25,14 +25,19 @@ typedef struct lq_recipe {
     lq_train_opts train;
     lq_calib_opts calib;
     lq_eval_opts eval;
+    lq_blockwise_config blockwise; /* epochs 0: off */
     const char *train_data, *calib_data, *eval_data;
+    const char *hessians; /* file of `lcqat calibrate`; NULL: collected in the run */
 } lq_recipe;
 
-/* Reads the members "train", "calib", "eval" of a run (each may be absent). The names of data are copied
+/* Reads the members "train", "calib", "eval", "blockwise" of a run (each may be absent). Names are copied
  * into the arena. */
 lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena, lq_recipe *out);
-/* Writes the three members, all defaults spelt out, into a run. */
+/* Writes the members, all defaults spelt out, into a run. "blockwise" and calib.hessians are written only
+ * where they do something: a run without them is the run that it was before they existed. */
 void lq_recipe_write(const lq_recipe *recipe, lq_json *run);
+/* Does a run of a method with these needs (lq_method) read calibration text? */
+bool lq_recipe_calibrates(const lq_recipe *recipe, unsigned needs);
 /* Steps for a budget of tokens: at least one. */
 size_t lq_recipe_steps(const lq_recipe *recipe, double tokens);
 lq_train_config lq_recipe_train(const lq_recipe *recipe, size_t steps);

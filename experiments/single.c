@@ -15,16 +15,16 @@ static lq_json *member(lq_json *point, const char *key)
     return lq_json_member(point, key);
 }
 
-/* "train.lr" goes to the member train, anything else to the method. */
+/* "train.lr" or "blockwise.epochs" goes to the member of that name, anything else to the method. */
 static lq_status place_options(const lq_args *args, lq_json *point)
 {
     lq_json *given;
     LQ_TRY(lq_set_options(args, &given));
     for (const lq_json *m = lq_json_first(given); m != NULL; m = lq_json_next(m)) {
-        static const char *const groups[] = {"train.", "calib.", "eval."};
+        static const char *const groups[] = {"train.", "calib.", "blockwise.", "eval."};
         const char *key = lq_json_key(m), *group = "method";
         char name[16];
-        for (size_t i = 0; i < 3; i++)
+        for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++)
             if (strncmp(key, groups[i], strlen(groups[i])) == 0) {
                 snprintf(name, sizeof name, "%.*s", (int)strlen(groups[i]) - 1, groups[i]);
                 group = name;
@@ -42,6 +42,8 @@ static lq_status make_point(const lq_args *args, const char *train_data, double 
 {
     const char *method = lq_args_text(args, "method", NULL);
     const char *calib = lq_args_text(args, "calib", NULL);
+    const char *hessians = lq_args_text(args, "hessians", NULL);
+    const char *tokenizer = lq_args_text(args, "tokenizer", NULL);
     double bits;
     size_t seed;
     if (method == NULL)
@@ -49,12 +51,16 @@ static lq_status make_point(const lq_args *args, const char *train_data, double 
     LQ_TRY(lq_args_real(args, "bits", 1, 16, strcmp(method, "none") == 0 ? 16 : 2, &bits));
     LQ_TRY(lq_args_size(args, "seed", 0, 1ul << 31, 1, &seed));
     lq_json_set_string(point, "model", lq_args_at(args, 0));
+    if (tokenizer != NULL)
+        lq_json_set_string(point, "tokenizer", tokenizer);
     lq_json_set_number(point, "seed", (double)seed);
     lq_json_set_string(member(point, "method"), "name", method);
     lq_json_set_number(member(point, "method"), "bits", bits);
     lq_json_set_string(member(point, "eval"), "data", lq_args_text(args, "ppl", "none"));
     if (calib != NULL)
         lq_json_set_string(member(point, "calib"), "data", calib);
+    if (hessians != NULL)
+        lq_json_set_string(member(point, "calib"), "hessians", hessians);
     if (tokens > 0) {
         lq_json_set_string(member(point, "train"), "data", train_data);
         lq_json_set_number(point, "fraction", 1);

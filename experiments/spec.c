@@ -17,8 +17,8 @@ struct lq_spec {
     const char **variant, **label; /* (n_variants) */
 };
 
-static const char *const run_key[] = {"model", "method", "fraction", "seed",
-                                      "train", "calib",  "eval",     "budget_tokens"};
+static const char *const run_key[] = {"model", "method",    "fraction", "seed",         "train",
+                                      "calib", "blockwise", "eval",     "budget_tokens"};
 enum { N_RUN_KEYS = sizeof run_key / sizeof run_key[0] };
 
 /* A name that may stand in a path: letters, digits, "-", "_" and ".", not first. */
@@ -117,7 +117,8 @@ static lq_status check_grid(const lq_json *entry, const char *where, lq_arena *a
     size_t i = 0;
     for (const lq_json *g = lq_json_first(grid); g; g = lq_json_next(g), i++) {
         const char *at = lq_arena_printf(arena, "%s.grid[%zu]", where, i);
-        LQ_TRY(lq_json_only_keys(g, at, "method", "train", "calib", "budget_tokens", NULL));
+        LQ_TRY(lq_json_only_keys(g, at, "method", "train", "calib", "blockwise", "budget_tokens",
+                                 NULL));
         LQ_TRY(check_part(g, at));
     }
     return LQ_OK;
@@ -133,8 +134,8 @@ static lq_status check_entries(lq_spec *spec, const char *key)
     for (const lq_json *e = lq_json_first(list); e; e = lq_json_next(e), i++) {
         const char *where = lq_arena_printf(&spec->arena, "%s: %s[%zu]", spec->where, key, i);
         LQ_TRY(lq_json_only_keys(e, where, "variant", "model", "fraction", "seed", "method",
-                                 "train", "calib", "eval", "budget_tokens", search ? "grid" : NULL,
-                                 NULL));
+                                 "train", "calib", "blockwise", "eval", "budget_tokens",
+                                 search ? "grid" : NULL, NULL));
         LQ_TRY(check_axes(spec, e, where));
         LQ_TRY(check_rest(e, where));
         if (search)
@@ -158,7 +159,7 @@ static lq_status read_variants(lq_spec *spec)
         if (!is_name(name))
             return lq_fail(LQ_E_OPTION, "%s: a name has letters, digits, '-', '_', '.'", where);
         LQ_TRY(lq_json_only_keys(v, where, "label", "model", "method", "fraction", "seed", "train",
-                                 "calib", "eval", "budget_tokens", NULL));
+                                 "calib", "blockwise", "eval", "budget_tokens", NULL));
         LQ_TRY(check_part(v, where));
         spec->variant[spec->n_variants] = name;
         LQ_TRY(lq_json_text(v, where, "label", name, &spec->label[spec->n_variants]));
@@ -182,7 +183,7 @@ static lq_status read_document(lq_spec *spec)
     if (defaults) {
         const char *where = lq_arena_printf(&spec->arena, "%s: defaults", spec->where);
         LQ_TRY(lq_json_only_keys(defaults, where, "model", "method", "fraction", "seed", "train",
-                                 "calib", "eval", "budget_tokens", NULL));
+                                 "calib", "blockwise", "eval", "budget_tokens", NULL));
         LQ_TRY(check_part(defaults, where));
     }
     if (search_eval)

@@ -9,10 +9,10 @@
  *       "runs": [ {"variant": ["none", "rtn"], "model": ["m", "n"]},
  *                 {"variant": "lcqat", "model": "m", "fraction": [0.01, 0.1], "seed": [1, 2]} ] }
  *
- * Run keys: model, method, fraction, seed, train, calib, eval, budget_tokens. Arrays of variant, model,
- * fraction and seed in an entry form a grid. Objects merge member by member, later over earlier:
- * defaults < variant < entry < grid entry or winner. What stands inside method, train, calib and eval is
- * for lq_run_resolve to judge. */
+ * Run keys: model, method, fraction, seed, train, calib, blockwise, eval, budget_tokens. Arrays of
+ * variant, model, fraction and seed in an entry form a grid. Objects merge member by member, later over
+ * earlier: defaults < variant < entry < grid entry or winner. What stands inside method, train, calib,
+ * blockwise and eval is for lq_run_resolve to judge. */
 #ifndef LQ_EXPERIMENTS_SPEC_H
 #define LQ_EXPERIMENTS_SPEC_H
 

@@ -44,6 +44,23 @@ void lq_clock_utc(char out[32])
         out[0] = '\0';
 }
 
+void lq_laps_add(lq_laps *laps, const char *name, double seconds)
+{
+    size_t i = 0;
+    if (laps == NULL)
+        return;
+    while (i < laps->n && strcmp(laps->lap[i].name, name) != 0)
+        i++;
+    if (i == LQ_MAX_LAPS)
+        return;
+    if (i == laps->n) {
+        laps->lap[i].name = name;
+        laps->lap[i].s = 0;
+        laps->n++;
+    }
+    laps->lap[i].s += seconds;
+}
+
 static atomic_bool stop; /* lock-free, hence fit for a signal handler and for every thread */
 
 static void ask_to_stop(int signal_number)

@@ -60,6 +60,17 @@ lq_status lq_safetensors_f32(const lq_safetensors *file, const char *name, size_
 lq_status lq_safetensors_write(const char *path, const lq_tensor *tensor, size_t n,
                                const char *const *metadata, size_t n_metadata);
 
+/* The same for more than memory holds: the list says names, types and shapes, in the order of the file
+ * (one dtype, or alignment descending), then each tensor's data is put in that order. The names must stay
+ * until the header is written; list and stream live in the arena. close asserts that all were put. */
+typedef struct lq_safetensors_stream lq_safetensors_stream;
+lq_status lq_safetensors_stream_open(const char *path, const lq_tensor *tensor, size_t n,
+                                     const char *const *metadata, size_t n_metadata,
+                                     lq_arena *arena, lq_safetensors_stream **out);
+lq_status lq_safetensors_stream_put(lq_safetensors_stream *stream, const void *data);
+lq_status lq_safetensors_stream_close(lq_safetensors_stream *stream); /* sync, rename */
+void lq_safetensors_stream_abandon(lq_safetensors_stream *stream);    /* nothing is left */
+
 /* Round-to-nearest-even conversions of one value. */
 uint16_t lq_f32_to_bf16(float x);
 float lq_bf16_to_f32(uint16_t x);

@@ -112,50 +112,96 @@ static lq_status check(const char *path, const lq_tensor *tensor, size_t n,
     return twice ? lq_fail(LQ_E_FORMAT, "%s: two entries are called %.200s", path, twice) : LQ_OK;
 }
 
-static lq_status write_file(const char *path, const char *header, size_t header_bytes,
-                            const lq_tensor *tensor, size_t n)
+struct lq_safetensors_stream {
+    lq_file *file;
+    const lq_tensor *tensor; /* (n) with `bytes` filled in */
+    size_t n, done;
+};
+
+static lq_status put_prefix(lq_file *file, const sink *header)
 {
     unsigned char length[LQ_SAFETENSORS_PREFIX];
     for (size_t i = 0; i < sizeof length; i++)
-        length[i] = (unsigned char)(header_bytes >> 8 * i);
-    lq_file *file;
-    LQ_TRY(lq_file_create(path, &file));
-    lq_status status = lq_file_write(file, length, sizeof length);
-    if (status == LQ_OK)
-        status = lq_file_write(file, header, header_bytes);
-    for (size_t i = 0; i < n && status == LQ_OK; i++)
-        if (tensor[i].bytes > 0)
-            status = lq_file_write(file, tensor[i].data, tensor[i].bytes);
-    if (status == LQ_OK)
-        return lq_file_commit(file);
-    lq_file_abandon(file);
+        length[i] = (unsigned char)(header->n >> 8 * i);
+    LQ_TRY(lq_file_write(file, length, sizeof length));
+    return lq_file_write(file, header->to, header->n);
+}
+
+/* The tensors of the list in its order, their sizes filled in. */
+static lq_status open_with(const char *path, lq_tensor *tensor, size_t n,
+                           const char *const *metadata, size_t n_metadata, lq_arena *arena,
+                           lq_safetensors_stream **out)
+{
+    lq_safetensors_stream *stream;
+    sink header = {0};
+    LQ_TRY(check(path, tensor, n, metadata, n_metadata, arena));
+    for (size_t i = 0; i < n; i++) {
+        LQ_ASSERT(tensor[i].rank <= LQ_TENSOR_MAX_RANK);
+        bool fits = lq_tensor_sizes(&tensor[i]); /* `elements` and `bytes` follow from the shape */
+        LQ_ASSERT(fits);
+    }
+    put_header(&header, tensor, n, metadata, n_metadata);
+    if (header.n > LQ_SAFETENSORS_MAX_HEADER)
+        return lq_fail(LQ_E_FORMAT, "%s: a header of %zu bytes is over the format's limit", path,
+                       header.n);
+    LQ_TRY(lq_arena_new(arena, &header.to, header.n));
+    header.n = 0;
+    put_header(&header, tensor, n, metadata, n_metadata);
+    LQ_TRY(lq_arena_new(arena, &stream, 1));
+    *stream = (lq_safetensors_stream){.tensor = tensor, .n = n};
+    LQ_TRY(lq_file_create(path, &stream->file));
+    lq_status status = put_prefix(stream->file, &header);
+    if (status != LQ_OK)
+        lq_safetensors_stream_abandon(stream);
+    *out = stream;
     return status;
 }
+
+lq_status lq_safetensors_stream_open(const char *path, const lq_tensor *tensor, size_t n,
+                                     const char *const *metadata, size_t n_metadata,
+                                     lq_arena *arena, lq_safetensors_stream **out)
+{
+    lq_tensor *list;
+    LQ_TRY(lq_arena_new(arena, &list, n));
+    if (n > 0)
+        memcpy(list, tensor, n * sizeof *list);
+    return open_with(path, list, n, metadata, n_metadata, arena, out);
+}
+
+lq_status lq_safetensors_stream_put(lq_safetensors_stream *stream, const void *data)
+{
+    LQ_ASSERT(stream->done < stream->n);
+    const size_t bytes = stream->tensor[stream->done++].bytes;
+    LQ_ASSERT(data || bytes == 0);
+    return bytes > 0 ? lq_file_write(stream->file, data, bytes) : LQ_OK;
+}
+
+lq_status lq_safetensors_stream_close(lq_safetensors_stream *stream)
+{
+    LQ_ASSERT(stream->done == stream->n);
+    return lq_file_commit(stream->file);
+}
+
+void lq_safetensors_stream_abandon(lq_safetensors_stream *stream) { lq_file_abandon(stream->file); }
 
 static lq_status write_sorted(const char *path, const lq_tensor *tensor, size_t n,
                               const char *const *metadata, size_t n_metadata, lq_arena *scratch)
 {
-    LQ_TRY(check(path, tensor, n, metadata, n_metadata, scratch));
     lq_tensor *sorted;
+    lq_safetensors_stream *stream;
     LQ_TRY(lq_arena_new(scratch, &sorted, n));
-    for (size_t i = 0; i < n; i++) {
-        sorted[i] = tensor[i];
-        LQ_ASSERT(tensor[i].rank <= LQ_TENSOR_MAX_RANK);
-        bool fits = lq_tensor_sizes(&sorted[i]); /* `elements` and `bytes` follow from the shape */
-        LQ_ASSERT(fits);
-        LQ_ASSERT(sorted[i].data || sorted[i].bytes == 0);
-    }
+    if (n > 0)
+        memcpy(sorted, tensor, n * sizeof *sorted);
     if (n > 1)
         qsort(sorted, n, sizeof *sorted, by_alignment_then_name);
-    sink s = {0};
-    put_header(&s, sorted, n, metadata, n_metadata);
-    if (s.n > LQ_SAFETENSORS_MAX_HEADER)
-        return lq_fail(LQ_E_FORMAT, "%s: a header of %zu bytes is over the format's limit", path,
-                       s.n);
-    LQ_TRY(lq_arena_new(scratch, &s.to, s.n));
-    s.n = 0;
-    put_header(&s, sorted, n, metadata, n_metadata);
-    return write_file(path, s.to, s.n, sorted, n);
+    LQ_TRY(open_with(path, sorted, n, metadata, n_metadata, scratch, &stream));
+    lq_status status = LQ_OK;
+    for (size_t i = 0; i < n && status == LQ_OK; i++)
+        status = lq_safetensors_stream_put(stream, sorted[i].data);
+    if (status == LQ_OK)
+        return lq_safetensors_stream_close(stream);
+    lq_safetensors_stream_abandon(stream);
+    return status;
 }
 
 lq_status lq_safetensors_write(const char *path, const lq_tensor *tensor, size_t n,

@@ -8,10 +8,15 @@
 void lq_kernels_fill_ref(lq_kernel_table *table);
 void lq_kernels_fill_ref_quant(lq_kernel_table *table);
 void lq_kernels_fill_ref_seq(lq_kernel_table *table);
-#define LQ_FILL(isa)                                          \
-    void lq_kernels_fill_##isa(lq_kernel_table *table);       \
-    void lq_kernels_fill_quant_##isa(lq_kernel_table *table); \
-    void lq_kernels_fill_seq_##isa(lq_kernel_table *table);
+void lq_kernels_fill_ref_round(lq_kernel_table *table);
+enum { N_FAMILIES = 4 }; /* source files of kernels; an instruction set has one object of each */
+typedef void fill_family(lq_kernel_table *table);
+#define LQ_FILL(isa)                                                                           \
+    fill_family lq_kernels_fill_##isa, lq_kernels_fill_quant_##isa, lq_kernels_fill_seq_##isa, \
+        lq_kernels_fill_round_##isa;                                                           \
+    static fill_family *const of_##isa[N_FAMILIES] = {                                         \
+        lq_kernels_fill_##isa, lq_kernels_fill_quant_##isa, lq_kernels_fill_seq_##isa,         \
+        lq_kernels_fill_round_##isa};
 LQ_FILL(base)
 #ifdef __x86_64__
 LQ_FILL(v3)
@@ -26,35 +31,32 @@ static variant variants[4];
 static size_t n_variants;
 static int use_reference;
 
-static void add_variant(const char *name, void (*fill)(lq_kernel_table *),
-                        void (*fill_quant)(lq_kernel_table *), void (*fill_seq)(lq_kernel_table *))
+/* families NULL: the reference itself. */
+static void add_variant(const char *name, fill_family *const *families)
 {
-    variant *v = &variants[n_variants];
+    variant *v = &variants[n_variants++];
     v->name = name;
     lq_kernels_fill_ref(&v->table);
     lq_kernels_fill_ref_quant(&v->table);
     lq_kernels_fill_ref_seq(&v->table);
-    if (fill != NULL) {
-        fill(&v->table);
-        fill_quant(&v->table);
-        fill_seq(&v->table);
-    }
-    n_variants++;
+    lq_kernels_fill_ref_round(&v->table);
+    for (size_t i = 0; families != NULL && i < N_FAMILIES; i++)
+        families[i](&v->table);
 }
 
 /* Runs before main, on one thread: the table is constant afterwards. */
 __attribute__((constructor)) static void detect(void)
 {
-    add_variant("ref", NULL, NULL, NULL);
-    add_variant("base", lq_kernels_fill_base, lq_kernels_fill_quant_base, lq_kernels_fill_seq_base);
+    add_variant("ref", NULL);
+    add_variant("base", of_base);
 #ifdef __x86_64__
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        add_variant("v3", lq_kernels_fill_v3, lq_kernels_fill_quant_v3, lq_kernels_fill_seq_v3);
+        add_variant("v3", of_v3);
     if (n_variants == 3 && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
-        add_variant("v4", lq_kernels_fill_v4, lq_kernels_fill_quant_v4, lq_kernels_fill_seq_v4);
+        add_variant("v4", of_v4);
 #endif
     const char *wish = getenv("LQ_KERNELS");
     use_reference = wish != NULL && strcmp(wish, "ref") == 0;

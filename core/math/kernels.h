@@ -60,7 +60,19 @@
     /* dw (n; may be NULL) += g where lo <= u <= hi; *dalpha += sum of g times the slope: q - u    \
      * inside, `below` where u < lo, `above` elsewhere. */                                         \
     X(seq_bwd, (float *dw, double *dalpha, const float *g, const float *w, size_t n, float alpha,  \
-                float lo, float hi, float levels, float shift, float below, float above))
+                float lo, float hi, float levels, float shift, float below, float above))                              \
+    /* q (n) = clip(rint((t - offset) / step), 0, top), value (n) = offset + step q; ties to even, \
+     * a NaN gives 0. top < 2^22. */                                                               \
+    X(grid_round, (float *q, float *value, const float *t, size_t n, float step, float offset,     \
+                   float top))                                                                     \
+    /* index (n) = argmax over k of 2 t.word[k] - norm[k], the first of equals. t (d,n): component \
+     * a of vector i at t[a ldt + i]; word (words,d), words <= 65536, d <= 16. */                  \
+    X(word_search, (uint16_t *index, const float *t, size_t n, size_t ldt, const float *word,      \
+                    const float *norm, size_t words, size_t d))                                    \
+    /* t (left,n) += M' delta, delta (d,n), M (d,left): what rounding d columns of a weight moves  \
+     * in the columns on their left, for n rows. The d terms are added one by one. */              \
+    X(feed, (float *t, size_t n, size_t ldt, size_t left, const float *delta, size_t ldd,          \
+             size_t d, const float *M, size_t ldm))
 /* clang-format on */
 
 typedef struct lq_kernel_table {

@@ -50,6 +50,11 @@ void lq_forward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, size
 void lq_embed(const lq_weights *w, const uint32_t *tokens, size_t n, float *x);
 void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,
                       float *y);
+/* After lq_block_forward of B sequences on a lane for backward: dx, dy (B T, D); may be the same array,
+ * dx may be NULL. grad (LQ_N_LAYER_TENSORS) points to the gradients of the block's tensors as
+ * w->layer[layer] does to the tensors, with the same neighbours; they are added to. */
+void lq_block_backward(const lq_weights *w, lq_lane *lane, size_t layer, const float *dy, size_t B,
+                       float *dx, float *const *grad);
 /* The input of a linear layer in the last forward: (B T, in); its width is the linear's cols. */
 const float *lq_linear_input(const lq_lane *lane, size_t layer, lq_layer_tensor linear);
 

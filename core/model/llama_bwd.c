@@ -114,6 +114,21 @@ static void mlp_bwd(const lq_lane *lane, const lq_layer_acts *a, float *const *t
     k->rmsnorm_bwd(lane->dx, g[LQ_POST_NORM], lane->dh, a->x2, a->rstd2, t[LQ_POST_NORM], N, D);
 }
 
+void lq_block_backward(const lq_weights *w, lq_lane *lane, size_t layer, const float *dy, size_t B,
+                       float *dx, float *const *grad)
+{
+    const lq_layer_acts *a = &lane->layer[layer];
+    const size_t n = B * lane->T * lane->config.D;
+    LQ_ASSERT(lane->for_backward && B <= lane->B_max);
+    lane->B = B;
+    if (dy != lane->dx)
+        memcpy(lane->dx, dy, n * sizeof *dy);
+    mlp_bwd(lane, a, w->layer[layer], grad);
+    attention_bwd(lane, a, w->layer[layer], grad);
+    if (dx != NULL && dx != lane->dx)
+        memcpy(dx, lane->dx, n * sizeof *dx);
+}
+
 void lq_backward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, lq_weights *grad)
 {
     const size_t N = lane->B * lane->T, D = lane->config.D;
@@ -121,10 +136,8 @@ void lq_backward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, lq_
     memset(lane->dx, 0, N * D * sizeof *lane->dx);
     lq_kernels()->rmsnorm_bwd(lane->dx, grad->final_norm, lane->dh, lane->x_final, lane->rstd_final,
                               w->final_norm, N, D);
-    for (size_t l = lane->config.L; l-- > 0;) {
-        mlp_bwd(lane, &lane->layer[l], w->layer[l], grad->layer[l]);
-        attention_bwd(lane, &lane->layer[l], w->layer[l], grad->layer[l]);
-    }
+    for (size_t l = lane->config.L; l-- > 0;)
+        lq_block_backward(w, lane, l, lane->dx, lane->B, lane->dx, grad->layer[l]);
     for (size_t i = 0; i < N; i++)
         lq_kernels()->add(grad->embed + tokens[i] * D, lane->dx + i * D, D);
 }

@@ -1,15 +1,17 @@
 #include "core/quant/ldlq.h"
 
+#include "core/base/clock.h"
 #include "core/math/gemm.h"
+#include "core/math/kernels.h"
 #include "core/math/linalg.h"
 
 #include <math.h>
 #include <string.h>
 
 /* Columns of a panel: what lies between panels is one matrix product. Rows of a strip: what one thread
- * rounds at a time, so that its part of a panel (16 kB) stays in the first cache. Below PARALLEL_FROM rows
+ * rounds at a time, so that its part of a panel (32 kB) stays in the first cache. Below PARALLEL_FROM rows
  * a panel takes less than a millisecond, and waking a thread on a busy machine takes longer. */
-enum { PANEL = 128, STRIP = 32, PARALLEL_FROM = 128, D_MAX = LQ_LDLQ_LARGEST_BLOCK };
+enum { PANEL = 128, STRIP = 64, PARALLEL_FROM = 128, D_MAX = LQ_LDLQ_LARGEST_BLOCK };
 
 static lq_status check_block(size_t n, size_t d)
 {
@@ -67,62 +69,6 @@ lq_status lq_block_ldl(const double *H, size_t n, size_t d, double *L, double *D
     return LQ_OK;
 }
 
-/* ---- Rounders ---------------------------------------------------------------------------------- */
-
-size_t lq_rounder_codes(const lq_rounder *rounder, size_t d)
-{
-    return rounder->vector == 0 ? d : 1;
-}
-
-static void round_scalar(const void *context, const float *target, size_t rows, size_t d,
-                         float *value, uint16_t *code)
-{
-    const lq_scalar_grid *grid = context;
-    const float top = (float)(grid->levels - 1);
-    for (size_t i = 0; i < rows * d; i++) {
-        float u = (target[i] - grid->offset) / grid->step;
-        float q = u > 0 ? rintf(u < top ? u : top) : 0; /* a NaN rounds to 0; inputs are finite */
-        code[i] = (uint16_t)q;
-        value[i] = grid->offset + grid->step * q;
-    }
-}
-
-lq_rounder lq_rounder_scalar(const lq_scalar_grid *grid)
-{
-    LQ_ASSERT(grid->levels >= 2 && grid->levels <= 65536 && grid->step > 0);
-    return (lq_rounder){.round = round_scalar, .context = grid};
-}
-
-static void round_table(const void *context, const float *target, size_t rows, size_t d,
-                        float *value, uint16_t *code)
-{
-    const lq_word_table *table = context;
-    for (size_t i = 0; i < rows; i++) {
-        const float *t = target + i * d;
-        size_t best = 0;
-        float best_score = -INFINITY;
-        for (size_t k = 0; k < table->words; k++) {
-            const float *word = table->word + k * d;
-            float dot = 0;
-            for (size_t a = 0; a < d; a++)
-                dot += t[a] * word[a];
-            float score = 2 * dot - table->norm[k];
-            if (score > best_score) {
-                best_score = score;
-                best = k;
-            }
-        }
-        code[i] = (uint16_t)best;
-        memcpy(value + i * d, table->word + best * d, d * sizeof *value);
-    }
-}
-
-lq_rounder lq_rounder_table(const lq_word_table *table)
-{
-    LQ_ASSERT(table->words >= 1 && table->words <= 65536 && table->d >= 1 && table->d <= D_MAX);
-    return (lq_rounder){.round = round_table, .context = table, .vector = table->d};
-}
-
 /* ---- The loss ---------------------------------------------------------------------------------- */
 
 double lq_quadratic_trace(const float *X, const double *H, size_t m, size_t n, lq_arena *scratch)
@@ -161,54 +107,115 @@ double lq_proxy_error(const float *W, const float *What, const double *H, size_t
 
 /* ---- LDLQ and sweeps --------------------------------------------------------------------------- */
 
-typedef struct job { /* one call of lq_ldlq; all matrices but M are (m,n) */
-    size_t m, n;
-    const float *W;
+/* One call of lq_ldlq. Matrices are transposed, (n,m): a column of the weight, which is what a step works
+ * on, is contiguous, and its rows are the lanes of the kernels. */
+typedef struct job {
+    size_t m, n, strips;
     const lq_rounder *rounder;
-    float *What, *E; /* E = W - What */
-    uint16_t *code;
-    const float *M; /* (n,n) feedback of the pass under way: of LDLQ or of a sweep */
-    float *target;  /* (m,PANEL) */
+    const float *W;  /* (n,m) */
+    float *What, *E; /* (n,m), E = W - What */
+    uint16_t *code;  /* (codes of a row,m) */
+    float *target;   /* (PANEL,m) */
+    double *loss;    /* (strips) what the pass adds to tr(E H E') */
 } job;
 
 typedef struct pass {
     size_t d;
-    bool refine; /* a sweep: errors are measured from the What of before */
+    bool refine;         /* a sweep: errors are measured from the What of before */
+    const float *M;      /* (n,n) feedback: L, or S of the sweeps */
+    const float *weight; /* (n,d) the d x d blocks that weigh a rounding error in the loss */
 } pass;
 
-/* Rounds columns a .. a+p of some rows from the last block to the first. What a block's rounding moves
- * is fed to the blocks on its left in the panel: target_j += delta_k M_kj, where delta is the rounding
- * error (LDLQ), or its change (sweep). Returns whether a value changed. */
-static bool round_strip(const job *j, const pass *how, size_t a, size_t p, size_t row, size_t rows)
+/* One block of d columns of a strip, component by component, STRIP apart. */
+typedef struct step {
+    float value[D_MAX * STRIP], delta[D_MAX * STRIP], other[D_MAX * STRIP];
+    uint16_t code[D_MAX * STRIP];
+} step;
+
+/* Writes back what was rounded in columns `at` .. at+d of rows row .. row+rows. delta: the rounding error
+ * (LDLQ), or by how much it grew (sweep). other: what the loss takes its product with, below. Returns
+ * whether a value changed. */
+static bool write_back(const job *j, const pass *how, size_t at, size_t row, size_t rows,
+                       const float *t, step *s)
 {
-    const size_t d = how->d, n = j->n, codes = lq_rounder_codes(j->rounder, d);
-    float target[STRIP * D_MAX], value[STRIP * D_MAX];
-    uint16_t code[STRIP * D_MAX];
     bool moved = false;
-    for (size_t k = p; k >= d; k -= d) {
-        const size_t left = k - d; /* columns of the panel left of the block */
-        for (size_t i = 0; i < rows; i++)
-            memcpy(target + i * d, j->target + (row + i) * PANEL + left, d * sizeof *target);
-        j->rounder->round(j->rounder->context, target, rows, d, value, code);
-        for (size_t i = 0; i < rows; i++) {
-            const size_t at = (row + i) * n + a + left;
-            float *ahead = j->target + (row + i) * PANEL;
-            memcpy(j->code + at / d * codes, code + i * codes, codes * sizeof *code);
-            for (size_t c = 0; c < d; c++) {
-                float from = how->refine ? j->What[at + c] : j->W[at + c];
-                float delta = from - value[i * d + c];
-                j->What[at + c] = value[i * d + c];
-                j->E[at + c] = j->W[at + c] - value[i * d + c];
-                if (delta == 0)
-                    continue;
-                moved = true;
-                const float *feed = j->M + (a + left + c) * n + a;
-#pragma omp simd
-                for (size_t b = 0; b < left; b++)
-                    ahead[b] += delta * feed[b];
+    for (size_t c = 0; c < how->d; c++) {
+        const float *w = j->W + (at + c) * j->m + row, *tc = t + c * STRIP;
+        float *hat = j->What + (at + c) * j->m + row, *e = j->E + (at + c) * j->m + row;
+        float *v = s->value + c * STRIP, *delta = s->delta + c * STRIP, *o = s->other + c * STRIP;
+        int any = 0;
+        if (how->refine) {
+#pragma omp simd reduction(| : any)
+            for (size_t i = 0; i < rows; i++) {
+                delta[i] = hat[i] - v[i];
+                o[i] = (tc[i] - v[i]) + (tc[i] - hat[i]);
+                any |= delta[i] != 0;
+            }
+        } else {
+#pragma omp simd reduction(| : any)
+            for (size_t i = 0; i < rows; i++) {
+                delta[i] = w[i] - v[i];
+                o[i] = tc[i] - v[i];
+                any |= delta[i] != 0;
             }
         }
+        moved = moved || any != 0;
+#pragma omp simd
+        for (size_t i = 0; i < rows; i++) {
+            hat[i] = v[i];
+            e[i] = w[i] - v[i];
+        }
     }
+    return moved;
+}
+
+/* What this block adds to the loss. With D its weight, t its target, e = t - What:
+ * LDLQ    e D e'                      tr(E H E') = tr(eta D eta'), eta_k = e
+ * sweep   e D e' - r D r', r = t - (What of before): the change of tr(E H E') is exactly this, since t is
+ *         where its gradient in the block vanishes. As (e - r) D (e + r)' it is 0 where nothing moved. */
+static void add_loss(const pass *how, const float *D, size_t rows, const step *s, float sum[STRIP])
+{
+    const size_t d = how->d;
+    for (size_t a = 0; a < d; a++)
+        for (size_t b = 0; b < d; b++) {
+            const float weight = D[a * d + b];
+            const float *u = (how->refine ? s->delta : s->other) + a * STRIP;
+            const float *v = s->other + b * STRIP;
+#pragma omp simd
+            for (size_t i = 0; i < rows; i++)
+                sum[i] += weight * u[i] * v[i];
+        }
+}
+
+/* Rounds columns a .. a+p of some rows from the last block to the first. What a block's rounding moves
+ * is fed to the blocks on its left in the panel: target_j += delta_k M_kj. */
+static bool round_strip(const job *j, const pass *how, size_t a, size_t p, size_t row, size_t rows,
+                        double *loss)
+{
+    const size_t d = how->d, m = j->m, codes = lq_rounder_codes(j->rounder, d);
+    const lq_kernel_table *kernels = lq_kernels();
+    float tile[PANEL * STRIP], sum[STRIP] = {0};
+    step s;
+    bool moved = false;
+    for (size_t k = 0; k < p; k++)
+        memcpy(tile + k * STRIP, j->target + k * m + row, rows * sizeof *tile);
+    for (size_t k = p; k >= d; k -= d) {
+        const size_t left = k - d, at = a + left; /* columns of the panel left of the block */
+        const float *t = tile + left * STRIP;
+        j->rounder->round(j->rounder->context, t, rows, STRIP, d, s.value, s.code);
+        for (size_t c = 0; c < codes; c++)
+            memcpy(j->code + (at / d * codes + c) * m + row, s.code + c * STRIP,
+                   rows * sizeof *s.code);
+        const bool here = write_back(j, how, at, row, rows, t, &s);
+        if (here || !how->refine)
+            add_loss(how, how->weight + at * d, rows, &s, sum);
+        if (!here)
+            continue;
+        moved = true;
+        kernels->feed(tile, rows, STRIP, left, s.delta, STRIP, d, how->M + at * j->n + a, j->n);
+    }
+    for (size_t i = 0; i < rows; i++)
+        *loss += (double)sum[i];
     return moved;
 }
 
@@ -216,8 +223,9 @@ static bool round_panel(const job *j, const pass *how, size_t a, size_t p)
 {
     bool moved = false;
 #pragma omp parallel for schedule(static) reduction(|| : moved) if (j->m >= PARALLEL_FROM)
-    for (size_t row = 0; row < j->m; row += STRIP) {
-        bool here = round_strip(j, how, a, p, row, j->m - row < STRIP ? j->m - row : STRIP);
+    for (size_t i = 0; i < j->strips; i++) {
+        const size_t row = i * STRIP, rows = j->m - row < STRIP ? j->m - row : STRIP;
+        bool here = round_strip(j, how, a, p, row, rows, &j->loss[i]);
         moved = moved || here;
     }
     return moved;
@@ -225,24 +233,26 @@ static bool round_panel(const job *j, const pass *how, size_t a, size_t p)
 
 /* One pass over all panels, the last first. Targets at a panel's start:
  * LDLQ    W + E[:,after] L[after,panel]
- * sweep   What + E M[:,panel], M_jk = H_jk H_kk^-1: the best values of a block, all others kept. */
-static bool run_pass(const job *j, const pass *how)
+ * sweep   What + E M[:,panel], M_jk = H_jk H_kk^-1: the best values of a block, all others kept.
+ * *loss: tr(E H E') after LDLQ; what it changed by in a sweep. */
+static bool run_pass(const job *j, const pass *how, double *loss)
 {
-    const size_t n = j->n;
+    const size_t n = j->n, m = j->m;
     bool moved = false;
+    memset(j->loss, 0, j->strips * sizeof *j->loss);
     for (size_t end = n; end > 0;) {
-        const size_t a = (end - 1) / PANEL * PANEL, p = end - a;
-        const float *base = how->refine ? j->What : j->W;
-        for (size_t i = 0; i < j->m; i++)
-            memcpy(j->target + i * PANEL, base + i * n + a, p * sizeof *base);
-        const size_t from = how->refine ? 0 : end;
+        const size_t a = (end - 1) / PANEL * PANEL, p = end - a, from = how->refine ? 0 : end;
+        memcpy(j->target, (how->refine ? j->What : j->W) + a * m, p * m * sizeof *j->target);
         if (from < n)
-            lq_gemm_nn(j->m, p, n - from, 1, j->E + from, n, j->M + from * n + a, n, 1, j->target,
-                       PANEL);
+            lq_gemm_tn(p, m, n - from, 1, how->M + from * n + a, n, j->E + from * m, m, 1,
+                       j->target, m);
         if (round_panel(j, how, a, p))
             moved = true;
         end = a;
     }
+    *loss = 0;
+    for (size_t i = 0; i < j->strips; i++)
+        *loss += j->loss[i];
     return moved;
 }
 
@@ -252,46 +262,89 @@ static void narrow(float *to, const double *from, size_t count)
         to[i] = (float)from[i];
 }
 
-/* M (n,n): block column k of H times the inverse of its diagonal block. */
-static lq_status sweep_feedback(const double *H, size_t n, size_t d, float *M, lq_arena *scratch)
+/* S (n,n): block column k of H times the inverse of its diagonal block; D_sweep are those blocks. */
+static lq_status plan_sweeps(const double *H, size_t d, float *S, float *blocks, size_t n,
+                             lq_arena *scratch)
 {
     lq_mark mark = lq_arena_mark(scratch);
-    double *full = lq_arena_f64(scratch, n * n);
-    memcpy(full, H, n * n * sizeof *full);
+    double *inverse = lq_arena_f64(scratch, n * d);
     lq_status status = LQ_OK;
     for (size_t k = 0; k < n && status == LQ_OK; k += d) {
-        double inverse[D_MAX * D_MAX];
         for (size_t a = 0; a < d; a++)
-            for (size_t b = 0; b < d; b++)
-                inverse[a * d + b] = H[(k + a) * n + k + b];
-        status = lq_spd_inverse(inverse, d);
-        multiply_right(full + k, n, n, inverse, d);
-        set_identity_block(full, n, k, d);
+            memcpy(inverse + (k + a) * d, H + (k + a) * n + k, d * sizeof *inverse);
+        narrow(blocks + k * d, inverse + k * d, d * d);
+        status = lq_spd_inverse(inverse + k * d, d);
     }
-    narrow(M, full, n * n);
+    for (size_t i = 0; i < n && status == LQ_OK; i++)
+        for (size_t k = 0; k < n; k += d)
+            for (size_t b = 0; b < d; b++) {
+                double sum = 0;
+                for (size_t a = 0; a < d; a++)
+                    sum += H[i * n + k + a] * inverse[(k + a) * d + b];
+                S[i * n + k + b] = i / d == k / d ? (float)(i == k + b) : (float)sum;
+            }
     lq_arena_release(scratch, mark);
     return status;
 }
 
 /* LDLQ's own factor, in float: errors of 1e-7 in a target move a code only at a near tie. */
-static lq_status ldlq_feedback(const double *H, size_t n, size_t d, float *M, lq_arena *scratch)
+static lq_status plan_ldlq(const double *H, size_t d, float *L, float *D, size_t n,
+                           lq_arena *scratch)
 {
     lq_mark mark = lq_arena_mark(scratch);
-    double *L = lq_arena_f64(scratch, n * n), *D = lq_arena_f64(scratch, n * d);
-    lq_status status = lq_block_ldl(H, n, d, L, D);
-    if (status == LQ_OK)
-        narrow(M, L, n * n);
+    double *wide_L = lq_arena_f64(scratch, n * n), *wide_D = lq_arena_f64(scratch, n * d);
+    lq_status status = lq_block_ldl(H, n, d, wide_L, wide_D);
+    if (status == LQ_OK) {
+        narrow(L, wide_L, n * n);
+        narrow(D, wide_D, n * d);
+    }
     lq_arena_release(scratch, mark);
     return status;
 }
 
-static void round_plainly(const job *j, size_t d)
+lq_status lq_ldlq_plan_new(const double *H, size_t n, const lq_ldlq_opts *how, lq_arena *arena,
+                           lq_ldlq_plan *out)
 {
-    const size_t codes = lq_rounder_codes(j->rounder, d), row = j->n / d;
-#pragma omp parallel for schedule(static) if (j->m >= PARALLEL_FROM)
-    for (size_t i = 0; i < j->m; i++)
-        j->rounder->round(j->rounder->context, j->W + i * j->n, row, d, j->What + i * j->n,
-                          j->code + i * row * codes);
+    const double started = lq_clock_wall_s();
+    *out = (lq_ldlq_plan){.n = n, .block = how->block};
+    out->sweep_block = how->sweeps > 0 ? how->sweep_block : how->block;
+    LQ_TRY(check_block(n, out->block));
+    LQ_TRY(check_block(n, out->sweep_block));
+    if (H == NULL)
+        return LQ_OK;
+    float *h = lq_arena_f32(arena, n * n), *L = lq_arena_f32(arena, n * n);
+    float *D = lq_arena_f32(arena, n * out->block);
+    narrow(h, H, n * n);
+    LQ_TRY(plan_ldlq(H, out->block, L, D, n, arena));
+    if (how->sweeps > 0) {
+        float *S = lq_arena_f32(arena, n * n), *blocks = lq_arena_f32(arena, n * out->sweep_block);
+        LQ_TRY(plan_sweeps(H, out->sweep_block, S, blocks, n, arena));
+        out->S = S;
+        out->D_sweep = blocks;
+    }
+    out->H = h;
+    out->L = L;
+    out->D = D;
+    out->seconds = lq_clock_wall_s() - started;
+    return LQ_OK;
+}
+
+/* tr(W H W'): products in float, their sum in double. Uses target. */
+static double whole_loss(const job *j, const float *H)
+{
+    const size_t n = j->n, m = j->m;
+    double total = 0;
+    for (size_t a = 0; a < n; a += PANEL) {
+        const size_t p = n - a < PANEL ? n - a : PANEL;
+        lq_gemm_tn(p, m, n, 1, H + a, n, j->W, m, 0, j->target, m);
+        for (size_t k = 0; k < p; k++) {
+            double sum = 0;
+            for (size_t i = 0; i < m; i++)
+                sum += (double)(j->target[k * m + i] * j->W[(a + k) * m + i]);
+            total += sum;
+        }
+    }
+    return total;
 }
 
 typedef struct kept { /* the best state so far, for the guard */
@@ -306,81 +359,130 @@ static void keep(const job *j, const kept *best)
     memcpy(best->code, j->code, best->n_code * sizeof *best->code);
 }
 
-static lq_status refine(job *j, const double *H, const lq_ldlq_opts *how, float *M,
-                        lq_ldlq_result *result, lq_arena *scratch)
+/* `error` is tr(E H E') so far, and `whole` what it is relative to. */
+static lq_status refine(job *j, const lq_ldlq_plan *plan, const lq_ldlq_opts *how, double error,
+                        double whole, lq_ldlq_result *result, lq_arena *scratch)
 {
-    kept best = {.n_code = j->m * (j->n / how->sweep_block) *
-                           lq_rounder_codes(j->rounder, how->sweep_block)};
+    const pass sweep = {
+        .d = plan->sweep_block, .refine = true, .M = plan->S, .weight = plan->D_sweep};
+    kept best = {.n_code = j->m * (j->n / sweep.d) * lq_rounder_codes(j->rounder, sweep.d)};
+    double least = error, change;
+    bool moved = true;
     if (how->guard) {
         best.What = lq_arena_f32(scratch, j->m * j->n);
         LQ_TRY(lq_arena_new(scratch, &best.code, best.n_code));
-        keep(j, &best);
     }
-    LQ_TRY(sweep_feedback(H, j->n, how->sweep_block, M, scratch));
-    const double whole = lq_quadratic_trace(j->W, H, j->m, j->n, scratch);
-    if (!(whole > 0)) /* nothing to compare with: a zero matrix stays as LDLQ left it */
-        return LQ_OK;
-    const pass sweep = {.d = how->sweep_block, .refine = true};
-    while (result->sweeps < how->sweeps) {
-        bool moved = run_pass(j, &sweep);
-        result->sweeps++;
-        if (!moved)
-            break;
-        if (!how->guard)
-            continue;
-        double proxy = lq_quadratic_trace(j->E, H, j->m, j->n, scratch) / whole;
-        if (proxy < result->proxy) {
-            result->proxy = proxy;
-            result->best_sweep = result->sweeps;
+    while (moved && result->sweeps < how->sweeps) {
+        if (how->guard && result->best_sweep == result->sweeps)
             keep(j, &best);
+        moved = run_pass(j, &sweep, &change);
+        result->sweeps++;
+        error += change;
+        if (moved && (!how->guard || error < least)) {
+            least = error;
+            result->best_sweep = result->sweeps;
         }
     }
-    if (how->guard) {
+    result->proxy = least / whole;
+    if (how->guard && result->best_sweep < result->sweeps) {
         memcpy(j->What, best.What, j->m * j->n * sizeof *best.What);
         memcpy(j->code, best.code, best.n_code * sizeof *best.code);
-    } else {
-        result->best_sweep = result->sweeps;
-        result->proxy = lq_proxy_error(j->W, j->What, H, j->m, j->n, scratch);
     }
     return LQ_OK;
 }
 
-static lq_status round_under_h(job *j, const double *H, const lq_ldlq_opts *how,
+static lq_status round_planned(job *j, const lq_ldlq_plan *plan, const lq_ldlq_opts *how,
                                lq_ldlq_result *result, lq_arena *scratch)
 {
-    float *M = lq_arena_f32(scratch, j->n * j->n);
-    LQ_TRY(ldlq_feedback(H, j->n, how->block, M, scratch));
-    j->M = M;
-    j->E = lq_arena_f32(scratch, j->m * j->n);
-    j->target = lq_arena_f32(scratch, j->m * PANEL);
-    run_pass(j, &(pass){.d = how->block});
-    result->first = lq_proxy_error(j->W, j->What, H, j->m, j->n, scratch);
+    const double started = lq_clock_wall_s(), whole = whole_loss(j, plan->H);
+    const pass first = {.d = plan->block, .M = plan->L, .weight = plan->D};
+    double error;
+    run_pass(j, &first, &error);
+    const double rounded = lq_clock_wall_s();
+    result->ldlq_s = rounded - started;
+    result->first = whole > 0 ? error / whole : error > 0 ? (double)INFINITY : 0;
     result->proxy = result->first;
-    return how->sweeps > 0 ? refine(j, H, how, M, result, scratch) : LQ_OK;
+    if (how->sweeps == 0 || !(whole > 0)) /* a zero matrix stays as LDLQ left it */
+        return LQ_OK;
+    LQ_TRY(refine(j, plan, how, error, whole, result, scratch));
+    result->sweeps_s = lq_clock_wall_s() - rounded;
+    return LQ_OK;
+}
+
+/* to (cols,rows) = from (rows,cols), in squares that fit in the first cache. */
+#define TURN(name, type)                                                   \
+    static void name(type *to, const type *from, size_t rows, size_t cols) \
+    {                                                                      \
+        enum { SIDE = 32 };                                                \
+        for (size_t r = 0; r < rows; r += SIDE)                            \
+            for (size_t c = 0; c < cols; c += SIDE)                        \
+                for (size_t i = r; i < rows && i < r + SIDE; i++)          \
+                    for (size_t k = c; k < cols && k < c + SIDE; k++)      \
+                        to[k * rows + i] = from[i * cols + k];             \
+    }
+TURN(turn_f32, float)
+TURN(turn_u16, uint16_t)
+
+static lq_status turn_and_round(const lq_ldlq_plan *plan, const float *W, size_t m,
+                                const lq_rounder *rounder, const lq_ldlq_opts *how, float *What,
+                                uint16_t *code, lq_ldlq_result *result, lq_arena *scratch)
+{
+    const size_t n = plan->n, row_codes = n / plan->block * lq_rounder_codes(rounder, plan->block);
+    float *turned = lq_arena_f32(scratch, m * n);
+    job j = {.m = m, .n = n, .strips = (m + STRIP - 1) / STRIP, .rounder = rounder, .W = turned};
+    turn_f32(turned, W, m, n);
+    j.What = lq_arena_f32(scratch, m * n);
+    j.E = lq_arena_f32(scratch, m * n);
+    j.target = lq_arena_f32(scratch, m * PANEL);
+    j.loss = lq_arena_f64(scratch, j.strips);
+    LQ_TRY(lq_arena_new(scratch, &j.code, m * row_codes));
+    LQ_TRY(round_planned(&j, plan, how, result, scratch));
+    turn_f32(What, j.What, n, m);
+    turn_u16(code, j.code, row_codes, m);
+    return LQ_OK;
+}
+
+static void round_plainly(const float *W, size_t m, size_t n, const lq_rounder *rounder, size_t d,
+                          float *What, uint16_t *code)
+{
+    const size_t row = n / d, codes = row * lq_rounder_codes(rounder, d);
+#pragma omp parallel for schedule(static) if (m >= PARALLEL_FROM)
+    for (size_t i = 0; i < m; i++)
+        lq_round_vectors(rounder, W + i * n, row, d, What + i * n, code + i * codes);
+}
+
+lq_status lq_ldlq_run(const lq_ldlq_plan *plan, const float *W, size_t m, const lq_rounder *rounder,
+                      const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
+                      lq_arena *scratch)
+{
+    const size_t used[] = {plan->block, plan->sweep_block};
+    LQ_ASSERT(how->sweeps == 0 || plan->H == NULL || plan->S != NULL);
+    for (size_t i = 0; i < 2; i++)
+        if (rounder->vector != 0 && rounder->vector != used[i])
+            return lq_fail(LQ_E_SHAPE, "the codebook has words of %zu weights, the blocks have %zu",
+                           rounder->vector, used[i]);
+    *result = (lq_ldlq_result){.ldl_s = plan->seconds};
+    if (plan->H == NULL) {
+        round_plainly(W, m, plan->n, rounder, plan->block, What, code);
+        result->first = lq_proxy_error(W, What, NULL, m, plan->n, scratch);
+        result->proxy = result->first;
+        return LQ_OK;
+    }
+    lq_mark mark = lq_arena_mark(scratch);
+    lq_status status = turn_and_round(plan, W, m, rounder, how, What, code, result, scratch);
+    lq_arena_release(scratch, mark);
+    return status;
 }
 
 lq_status lq_ldlq(const float *W, const double *H, size_t m, size_t n, const lq_rounder *rounder,
                   const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
                   lq_arena *scratch)
 {
-    const size_t used[] = {how->block, how->sweeps > 0 ? how->sweep_block : how->block};
-    for (size_t i = 0; i < 2; i++) {
-        LQ_TRY(check_block(n, used[i]));
-        if (rounder->vector != 0 && rounder->vector != used[i])
-            return lq_fail(LQ_E_SHAPE, "the codebook has words of %zu weights, the blocks have %zu",
-                           rounder->vector, used[i]);
-    }
-    *result = (lq_ldlq_result){0};
     lq_mark mark = lq_arena_mark(scratch);
-    job j = {.m = m, .n = n, .W = W, .rounder = rounder, .What = What, .code = code};
-    lq_status status = LQ_OK;
-    if (H != NULL) {
-        status = round_under_h(&j, H, how, result, scratch);
-    } else {
-        round_plainly(&j, how->block);
-        result->first = lq_proxy_error(W, What, NULL, m, n, scratch);
-        result->proxy = result->first;
-    }
+    lq_ldlq_plan plan;
+    lq_status status = lq_ldlq_plan_new(H, n, how, scratch, &plan);
+    if (status == LQ_OK)
+        status = lq_ldlq_run(&plan, W, m, rounder, how, What, code, result, scratch);
     lq_arena_release(scratch, mark);
     return status;
 }

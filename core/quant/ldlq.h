@@ -14,42 +14,13 @@
 
 #include "core/base/arena.h"
 #include "core/base/status.h"
+#include "core/quant/rounder.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
-enum { LQ_LDLQ_LARGEST_BLOCK = 16 };
+enum { LQ_LDLQ_LARGEST_BLOCK = LQ_ROUNDER_LARGEST };
 
 /* H (n,n) = L diag(D) L': L (n,n) has identity blocks d x d on its diagonal and zeros above it, D
  * (n/d,d,d). LQ_E_SHAPE: d does not divide n. LQ_E_NUMERIC: H not finite or not positive definite. */
 lq_status lq_block_ldl(const double *H, size_t n, size_t d, double *L, double *D);
-
-/* Rounds vectors of d consecutive weights of a row, each for itself, in the plain Euclidean sense. */
-typedef struct lq_rounder {
-    /* target (rows,d) -> value (rows,d), the nearest the rounder can do, and code (rows,codes(d)). */
-    void (*round)(const void *context, const float *target, size_t rows, size_t d, float *value,
-                  uint16_t *code);
-    const void *context; /* borrowed */
-    size_t vector;       /* the only d it takes; 0: any */
-} lq_rounder;
-/* Codes of one vector: one a weight if the rounder takes any d, else one a vector. */
-size_t lq_rounder_codes(const lq_rounder *rounder, size_t d);
-
-/* value = offset + step * code, code = clip(rint((target - offset) / step), 0, levels - 1). */
-typedef struct lq_scalar_grid {
-    size_t levels;
-    float step, offset;
-} lq_scalar_grid;
-lq_rounder lq_rounder_scalar(const lq_scalar_grid *grid); /* any d */
-
-/* code = argmax over k of 2 target.word[k] - norm[k], the first of equals; value = word[code]. The norms
- * are given, since the released LC-QAT code searches with inexact ones. */
-typedef struct lq_word_table {
-    size_t words, d;   /* words <= 65536 */
-    const float *word; /* (words,d), borrowed, like norm (words) */
-    const float *norm;
-} lq_word_table;
-lq_rounder lq_rounder_table(const lq_word_table *table); /* d = table->d */
 
 typedef struct lq_ldlq_opts {
     size_t block;       /* d of LDLQ: divides n and 128 */
@@ -58,10 +29,11 @@ typedef struct lq_ldlq_opts {
     bool guard;         /* keep the best state seen by proxy error, not the last */
 } lq_ldlq_opts;
 typedef struct lq_ldlq_result {
-    double proxy;      /* tr(E H E') / tr(W H W') of What */
-    double first;      /* the same before any sweep */
-    size_t sweeps;     /* passes made */
-    size_t best_sweep; /* the pass that What comes from; 0: LDLQ itself */
+    double proxy;                   /* tr(E H E') / tr(W H W') of What, to 1e-6 relative */
+    double first;                   /* the same before any sweep */
+    size_t sweeps;                  /* passes made */
+    size_t best_sweep;              /* the pass that What comes from; 0: LDLQ itself */
+    double ldl_s, ldlq_s, sweeps_s; /* seconds: factors, first pass, sweeps */
 } lq_ldlq_result;
 
 /* What (m,n) and code (m, codes of a row). H NULL stands for the identity: every vector is rounded for
@@ -70,6 +42,22 @@ typedef struct lq_ldlq_result {
 lq_status lq_ldlq(const float *W, const double *H, size_t m, size_t n, const lq_rounder *rounder,
                   const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
                   lq_arena *scratch);
+
+/* The same in two parts, for many weights under one H: what depends on H alone, in float, lives in the
+ * arena; `how` of a run may differ from the plan's in sweeps (not more than 0 when planned with 0) and
+ * guard. */
+typedef struct lq_ldlq_plan {
+    size_t n, block, sweep_block;
+    const float *H;           /* (n,n); NULL: the identity */
+    const float *L, *D;       /* (n,n), (n,block): the block LDL */
+    const float *S, *D_sweep; /* (n,n) S_jk = H_jk H_kk^-1, (n,sweep_block) the blocks H_kk */
+    double seconds;
+} lq_ldlq_plan;
+lq_status lq_ldlq_plan_new(const double *H, size_t n, const lq_ldlq_opts *how, lq_arena *arena,
+                           lq_ldlq_plan *out);
+lq_status lq_ldlq_run(const lq_ldlq_plan *plan, const float *W, size_t m, const lq_rounder *rounder,
+                      const lq_ldlq_opts *how, float *What, uint16_t *code, lq_ldlq_result *result,
+                      lq_arena *scratch);
 
 /* tr(X H X') of X (m,n), in double; H NULL: the identity. */
 double lq_quadratic_trace(const float *X, const double *H, size_t m, size_t n, lq_arena *scratch);

@@ -23,7 +23,14 @@ lq_status lq_method_options(const lq_method *method, const lq_json *spec, const 
     uint8_t *memory;
     LQ_ASSERT(method->opts_bytes >= sizeof(lq_common_opts));
     LQ_TRY(lq_arena_new(keep, &memory, method->opts_bytes));
-    LQ_TRY(lq_options_read(method->options, method->n_options, spec, where, memory));
+    lq_json *merged = NULL;
+    if (method->presets != NULL && (spec == NULL || lq_json_type(spec) == LQ_JSON_OBJECT)) {
+        LQ_TRY(lq_options_preset(method->presets, method->n_presets, spec, &merged));
+        spec = merged;
+    }
+    lq_status status = lq_options_read(method->options, method->n_options, spec, where, memory);
+    lq_json_free(merged);
+    LQ_TRY(status);
     if (method->check != NULL)
         LQ_TRY(method->check(memory));
     *opts = memory;

@@ -6,6 +6,7 @@
 #define LQ_QUANT_METHOD_H
 
 #include "core/base/arena.h"
+#include "core/base/clock.h"
 #include "core/base/rng.h"
 #include "core/quant/option.h"
 
@@ -29,11 +30,23 @@ typedef struct lq_slot { /* one tensor of theta, as ->layout declares it */
     double decay_centre;
 } lq_slot;
 
+/* Where training stands. The trainer writes it into each theta before it asks for effective weights; a
+ * method whose map depends on it (a temperature, a mixture, noise) reads it in ->effective and ->backward.
+ * All zeros, as in a fresh or unpacked theta: training is over, the weights are those that ship. */
+typedef enum lq_stage { LQ_STAGE_DONE, LQ_STAGE_BLOCKWISE, LQ_STAGE_END_TO_END } lq_stage;
+typedef struct lq_when {
+    lq_stage stage;
+    double progress; /* of the stage, in [0,1): steps done / steps */
+    uint64_t seed; /* of this step and this theta: noise drawn from it is the same in ->backward */
+} lq_when;
+
 struct lq_method;
 typedef struct lq_theta { /* the parameters of one linear layer; an arena owns the memory */
     const struct lq_method *method;
     const void *opts; /* borrowed; outlives theta */
     size_t out, in;   /* shape of the effective weight */
+    lq_when now;      /* where training stands */
+    lq_laps *laps;    /* NULL, or where ->init adds the seconds of its stages, for studies */
     size_t n_slots;
     lq_slot slot[LQ_MAX_SLOTS];
     void *
@@ -72,15 +85,21 @@ typedef struct lq_method {
     const lq_option
         *options; /* the table; the first member of every option struct is lq_common_opts */
     size_t n_options, opts_bytes;
+    const lq_preset *presets; /* optional: for the words of its option "preset" */
+    size_t n_presets;
     /* Optional: refuses combinations of options (which bits are supported, ...). LQ_E_OPTION. */
     lq_status (*check)(const void *opts);
     /* Slots for a weight of this shape. LQ_E_SHAPE: e.g. in is no multiple of the group. */
     lq_status (*layout)(const void *opts, size_t out, size_t in, lq_slot *slot, size_t *n_slots);
-    /* theta from full-precision w (out,in) and, if asked for, calib->gram. The slots are zeroed.
+    /* theta from full-precision w (out,in) and, if asked for, calib->gram. The slots are zeroed, or
+     * hold what a study wants it to begin from (signs, in the slots of scales).
      * LQ_E_NUMERIC: w or gram not finite, or gram not positive definite after the largest damping
      * tried (the note says which). */
     lq_status (*init)(lq_theta *th, const float *w, const lq_calib *calib, const lq_rng *rng,
                       lq_arena *scratch);
+    /* Optional: a stage of training is about to begin, for the first time or after a resume (->init has
+     * run again, too). The method may rewrite its slots (freeze codes) and say anew which of them train. */
+    lq_status (*begin)(lq_theta *th, lq_stage stage, lq_arena *scratch);
     /* The definition: theta -> w_eff (out,in), in the model's own basis. Pure; cannot fail. */
     void (*effective)(const lq_theta *th, float *w_eff, lq_arena *scratch);
     /* Adds dL/d(slot) to grad[slot] (same shape as the slot; NULL where frozen), given dL/d(w_eff). */

@@ -167,3 +167,37 @@ lq_status lq_option_set_text(lq_json *object, const char *key_value)
         lq_json_set_string(object, key, value);
     return LQ_OK;
 }
+
+/* One "key=value" of settings, unless object has the key. */
+static lq_status fill_setting(lq_json *object, const char *setting, size_t length)
+{
+    char text[2 * MAX_WORD];
+    LQ_ASSERT(length < sizeof text);
+    memcpy(text, setting, length);
+    text[length] = '\0';
+    char key[2 * MAX_WORD];
+    memcpy(key, text, length + 1);
+    key[strcspn(key, "=")] = '\0';
+    return lq_json_get(object, key) == NULL ? lq_option_set_text(object, text) : LQ_OK;
+}
+
+lq_status lq_options_preset(const lq_preset *preset, size_t n, const lq_json *object,
+                            lq_json **merged)
+{
+    *merged = object != NULL ? lq_json_copy(object) : lq_json_object();
+    const lq_json *asked = lq_json_get(*merged, "preset");
+    const char *word = asked == NULL ? preset[0].name : lq_json_string(asked);
+    const char *at = "";
+    for (size_t i = 0; word != NULL && i < n; i++)
+        if (strcmp(preset[i].name, word) == 0)
+            at = preset[i].settings;
+    lq_status status = LQ_OK;
+    while (status == LQ_OK && *(at += strspn(at, " ")) != '\0') {
+        const size_t length = strcspn(at, " ");
+        status = fill_setting(*merged, at, length);
+        at += length;
+    }
+    if (status != LQ_OK)
+        lq_json_free(*merged);
+    return status;
+}

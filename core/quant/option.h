@@ -28,6 +28,15 @@ typedef struct lq_option {
  * outside the range, unknown word; the note begins with `where`. */
 lq_status lq_options_read(const lq_option *option, size_t n, const lq_json *object,
                           const char *where, void *opts);
+/* A named set of defaults: the option "preset" picks one, and what is given explicitly stays. */
+typedef struct lq_preset {
+    const char *name;     /* a word of the option "preset"; the first one is its default */
+    const char *settings; /* "key=value key=value"; "" leaves the defaults of the table */
+} lq_preset;
+/* *merged: a copy of object (NULL: empty) in which the settings of its preset fill what is missing. Owned
+ * by the caller. A word that is no preset changes nothing: lq_options_read refuses it. */
+lq_status lq_options_preset(const lq_preset *preset, size_t n, const lq_json *object,
+                            lq_json **merged);
 /* The resolved values as a new JSON object, in the order of the table. Owned by the caller. */
 lq_json *lq_options_write(const lq_option *option, size_t n, const void *opts);
 /* Sets `key` of object from the text of a command line ("--set key=value"): a number, true/false or

@@ -147,7 +147,7 @@ lq_status lq_artifact_read(const char *dir, lq_method_lookup find, lq_arena *are
     void *opts;
     lq_config config;
     lq_weights empty;
-    LQ_TRY(lq_config_read(lq_arena_printf(arena, "%s/config.json", dir), &config));
+    LQ_TRY(lq_config_read(lq_arena_printf(arena, "%s/config.json", dir), arena, &config));
     LQ_TRY(read_method(lq_arena_printf(arena, "%s/quantization.json", dir), find, arena, &method,
                        &opts));
     LQ_TRY(lq_weights_new(&config, arena, &empty));

@@ -33,6 +33,43 @@ lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const v
     return LQ_OK;
 }
 
+static lq_status begin(lq_qmodel *q, size_t first, size_t n, lq_stage stage)
+{
+    lq_status status = LQ_OK;
+    lq_arena scratch = {0};
+    for (size_t i = first; status == LQ_OK && i < first + n && q->method->begin != NULL; i++)
+        status = q->method->begin(&q->theta[i], stage, &scratch);
+    lq_arena_close(&scratch);
+    return status;
+}
+
+lq_status lq_qmodel_begin(lq_qmodel *q, lq_stage stage)
+{
+    return q->method == NULL ? LQ_OK : begin(q, 0, q->n_theta, stage);
+}
+
+lq_status lq_qmodel_begin_block(lq_qmodel *q, size_t layer, lq_stage stage)
+{
+    return begin(q, layer * LQ_N_LINEARS, LQ_N_LINEARS, stage);
+}
+
+void lq_qmodel_at(lq_qmodel *q, size_t first, size_t n, lq_stage stage, size_t step, size_t steps,
+                  const lq_rng *rng)
+{
+    const lq_rng now = lq_rng_split(rng, "step", step);
+    for (size_t i = first; i < first + n; i++) {
+        lq_rng own = lq_rng_split(&now, "theta", i);
+        q->theta[i].now = (lq_when){
+            .stage = stage, .progress = (double)step / (double)steps, .seed = lq_rng_u64(&own)};
+    }
+}
+
+void lq_qmodel_done(lq_qmodel *q, size_t first, size_t n)
+{
+    for (size_t i = first; i < first + n; i++)
+        q->theta[i].now = (lq_when){.stage = LQ_STAGE_DONE};
+}
+
 void lq_qmodel_refresh(lq_qmodel *q)
 {
 #pragma omp parallel

@@ -17,6 +17,15 @@ typedef struct lq_qmodel {
 /* A copy of the full-precision weights and, with a method, an empty theta for each linear. */
 lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const void *opts,
                         lq_arena *arena, lq_qmodel *out);
+/* Tells every theta (of one block: lq_qmodel_begin_block) that a stage begins: lq_method.begin. */
+lq_status lq_qmodel_begin(lq_qmodel *q, lq_stage stage);
+lq_status lq_qmodel_begin_block(lq_qmodel *q, size_t layer, lq_stage stage);
+/* Writes where training stands into theta number `first` and the n - 1 after it: step of `steps`, noise
+ * split off rng. */
+void lq_qmodel_at(lq_qmodel *q, size_t first, size_t n, lq_stage stage, size_t step, size_t steps,
+                  const lq_rng *rng);
+/* Training is over: the weights from here on are those that ship. */
+void lq_qmodel_done(lq_qmodel *q, size_t first, size_t n);
 /* Writes the effective weights of all linears into q->w; threads work on layers side by side. */
 void lq_qmodel_refresh(lq_qmodel *q);
 /* The tensor in w of a theta, by index. */

@@ -1,29 +1,27 @@
-/* Calibration and post-training quantization, block by block. The input of every linear layer is seen
- * once; only one block's Gram matrices exist at a time. */
+/* Post-training quantization, block by block: calibrate, quantize the linears, fine-tune the block. */
 #ifndef LQ_TRAIN_QUANTIZE_H
 #define LQ_TRAIN_QUANTIZE_H
 
-#include "core/train/qmodel.h"
+#include "core/train/blockwise.h"
+#include "core/train/calibrate.h"
 
-/* The four inputs of a block's linears, and which linears share one. */
-typedef enum lq_site { LQ_SITE_QKV, LQ_SITE_O, LQ_SITE_GATE_UP, LQ_SITE_DOWN, LQ_N_SITES } lq_site;
-lq_site lq_site_of(lq_layer_tensor linear);
-
-typedef struct lq_calib_data { /* n_sequences of T tokens; borrowed */
-    const uint32_t *token;
-    size_t n_sequences, T;
-} lq_calib_data;
+typedef struct lq_quantize_how {          /* all members may be NULL */
+    const lq_blockwise_config *blockwise; /* fine-tuning of each block; off when epochs is 0 */
+    const char *grams;        /* file of lq_calibrate_to_file; else the grams are collected here */
+    const char *model_sha256; /* the file must belong to this model */
+    /* Called after each fine-tuned block. */
+    void (*on_block)(void *context, size_t layer, const lq_blockwise_result *result);
+    void *context;
+} lq_quantize_how;
 
 /* Fills every theta of q from the full-precision weights `full`, in order of the blocks, and refreshes
  * q->w. The method says whether it needs Gram matrices, and whether the inputs come from the quantized
- * prefix. LQ_E_SHAPE: calibration data needed and empty; else what ->init returns, with the linear's
- * name in front. */
+ * prefix (from a file they never do: a warning). LQ_E_SHAPE: calibration data needed and empty; else what
+ * ->init returns, with the linear's name in front, and what lq_blockwise_tune and lq_gram_file_read say. */
+lq_status lq_quantize_with(lq_qmodel *q, const lq_weights *full, const lq_calib_data *calib,
+                           const lq_rng *rng, const lq_quantize_how *how);
+/* The same without fine-tuning, grams collected. */
 lq_status lq_quantize(lq_qmodel *q, const lq_weights *full, const lq_calib_data *calib,
                       const lq_rng *rng);
-
-/* Gram matrices E[x' x] of every linear's input in the full-precision model, as F32 tensors named
- * "<linear>.gram" (model.layers.0.self_attn.q_proj.gram), with "tokens" in the metadata. */
-lq_status lq_calibrate_to_file(const lq_weights *full, const lq_calib_data *calib,
-                               const char *path);
 
 #endif

@@ -185,8 +185,10 @@ static void pull_back(trainer *t)
 static lq_status one_step(trainer *t, size_t step)
 {
     const lq_train_config *c = t->c;
-    if (t->q->method != NULL)
+    if (t->q->method != NULL) {
+        lq_qmodel_at(t->q, 0, t->q->n_theta, LQ_STAGE_END_TO_END, step, c->steps, &c->noise);
         lq_qmodel_refresh(t->q);
+    }
     const double loss = gradients(t, step);
     if (t->q->method != NULL)
         pull_back(t);
@@ -249,6 +251,7 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
 {
     memset(out, 0, sizeof *out);
     trainer t = {.q = q, .data = data, .c = config, .result = out};
+    LQ_TRY(lq_qmodel_begin(q, LQ_STAGE_END_TO_END));
     LQ_TRY(prepare(&t, arena));
     lq_checkpoint saved = checkpoint_of(&t, 0);
     if (config->checkpoint != NULL && lq_path_exists(config->checkpoint))
@@ -267,8 +270,10 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
     for (size_t i = 0; out->steps_done > 0 && i < tail; i++)
         out->final_loss += out->loss[out->steps_done - 1 - i] / (double)tail;
     LQ_TRY(status);
-    if (q->method != NULL)
+    if (q->method != NULL) {
+        lq_qmodel_done(q, 0, q->n_theta);
         lq_qmodel_refresh(q);
+    }
     return LQ_OK;
 }
 

@@ -21,6 +21,7 @@ typedef struct lq_train_config {
     bool train_rest;     /* norms, embeddings, head, biases move, too */
     lq_schedule schedule;
     lq_adamw adamw;
+    lq_rng noise;           /* of methods that draw some (lq_when.seed) */
     const char *checkpoint; /* file, or NULL: none */
     double checkpoint_s;    /* seconds between checkpoints */
     const char

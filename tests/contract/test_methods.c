@@ -41,10 +41,11 @@ static bool near(double got, double want, double tolerance)
     return fabs(got - want) <= tolerance; /* false for a NaN */
 }
 
-/* Is `got`, a gradient, within 0.2 % of the difference quotient, or of the noise of float? */
-static bool gradient_agrees(double got, double quotient, double typical)
+/* Is `got`, a gradient, within 0.2 % of the difference quotient, or of the noise of float? `noise`: what
+ * the rounding of the weights alone may make of the quotient. */
+static bool gradient_agrees(double got, double quotient, double typical, double noise)
 {
-    return near(got, quotient, 2e-3 * fabs(quotient) + 2e-3 * typical);
+    return near(got, quotient, 2e-3 * fabs(quotient) + 2e-3 * typical + noise);
 }
 
 static double rms(const float *x, size_t n)
@@ -237,8 +238,9 @@ static void perturb(const lq_theta *th, lq_rng *rng)
     }
 }
 
-/* Equal; or, where trained floats ship in 16 bits, within the rounding of a few of them. A rotation may
- * gather that rounding in one weight, so it is the whole that is compared. */
+/* Equal; or, where trained floats ship in 16 bits, within the rounding of a few of them: a step and an
+ * offset of bf16 that nearly cancel. A rotation may gather that rounding in one weight, so it is the whole
+ * that is compared. */
 static void check_shipped_weight(const subject *s, const float *before, const float *after)
 {
     size_t n = s->out * s->in;
@@ -252,7 +254,7 @@ static void check_shipped_weight(const subject *s, const float *before, const fl
                      s->out, s->in, i, (double)before[i], (double)after[i]);
     }
     distance = sqrt(distance / (double)n);
-    if (!near(distance, 0, exact ? 0 : 0x1p-6 * rms(before, n) + 2e-5))
+    if (!near(distance, 0, exact ? 0 : 0x1p-5 * rms(before, n) + 2e-5))
         fail_msg("%s %s (%zu,%zu): ships %g away, rms %g", s->method->name, s->text, s->out, s->in,
                  distance, rms(before, n));
 }
@@ -366,6 +368,10 @@ static void check_gradient(const subject *s)
     const float *dw = random_dw(s);
     float **grad = new_grads(s, &base, 0);
     s->method->backward(&base, dw, grad, s->arena);
+    float *w_eff = lq_arena_f32(s->arena, s->out * s->in);
+    s->method->effective(&base, w_eff, s->arena);
+    const double count = (double)(s->out * s->in);
+    const double rounding = 0x1p-23 * sqrt(count) * rms(w_eff, s->out * s->in);
     for (size_t i = 0; i < base.n_slots; i++) {
         size_t n = base.slot[i].rows * base.slot[i].cols;
         if (grad[i] == NULL)
@@ -375,7 +381,7 @@ static void check_gradient(const subject *s)
         for (size_t k = 0; k < 12; k++) {
             size_t j = k < n && n <= 12 ? k : lq_rng_below(&rng, n);
             double want = quotient(s, &at, &base, i, j, dw, h);
-            if (!gradient_agrees((double)grad[i][j], want, typical))
+            if (!gradient_agrees((double)grad[i][j], want, typical, rounding / h))
                 fail_msg("%s %s (%zu,%zu): d/d %s[%zu] = %g, but differences say %g",
                          s->method->name, s->text, s->out, s->in, base.slot[i].name, j,
                          (double)grad[i][j], want);
@@ -550,11 +556,11 @@ static void defaults_are_accepted_and_typos_are_not(void **state)
 static void comparisons_refuse_a_wrong_answer_and_a_nan(void **state)
 {
     (void)state;
-    assert_true(gradient_agrees(1.001, 1, 1));
-    assert_false(gradient_agrees(1.01, 1, 1));
-    assert_false(gradient_agrees(0, 1, 1));
-    assert_false(gradient_agrees((double)NAN, 1, 1));
-    assert_false(gradient_agrees(1, (double)NAN, 1));
+    assert_true(gradient_agrees(1.001, 1, 1, 0));
+    assert_false(gradient_agrees(1.01, 1, 1, 1e-3));
+    assert_false(gradient_agrees(0, 1, 1, 0));
+    assert_false(gradient_agrees((double)NAN, 1, 1, 1));
+    assert_false(gradient_agrees(1, (double)NAN, 1, 1));
     assert_false(near((double)NAN, (double)NAN, 1));
 }
 

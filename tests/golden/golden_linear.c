@@ -239,9 +239,9 @@ static lq_status check_code_space(golden *g, const float *su, const float *sv, s
         left[i] = 1 / sv[i];
     for (size_t j = 0; j < n; j++)
         right[j] = 1 / su[j];
-    lq_incoherent_weight(w, m, n, left, right, lq_hadamard_block(m, 128),
-                         lq_hadamard_block(n, 128));
-    lq_lcqat_affine(4, true, affine);
+    lq_scale_both(w, m, n, left, right);
+    lq_hadamard_both(w, m, n, lq_hadamard_block(m, 128), lq_hadamard_block(n, 128));
+    lq_lattice_affine(4, true, affine);
     for (size_t i = 0; i < m * n; i++)
         w[i] = (w[i] - affine[1]) / affine[0];
     return golden_check(g, "init_code_space", w, m * n);

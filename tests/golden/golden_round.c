@@ -4,12 +4,13 @@
 #include "core/math/kernels.h"
 #include "core/quant/hadamard.h"
 #include "core/quant/lcqat.h"
+#include "core/quant/rotation.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { D = LQ_LCQAT_D };
+enum { D = 4 }; /* weights of a released codeword */
 
 static double *widen(golden *g, const float *x, size_t n)
 {
@@ -42,7 +43,7 @@ static lq_status check_search(golden *g, const char *name, const float *v, size_
     float *value = golden_floats(g, n * D), *found = golden_floats(g, n);
     uint16_t *code;
     LQ_TRY(lq_arena_new(g->arena, &code, n));
-    rounder.round(rounder.context, v, n, D, value, code);
+    lq_round_vectors(&rounder, v, n, D, value, code);
     for (size_t i = 0; i < n; i++)
         found[i] = (float)code[i];
     return golden_check_where(g, name, found, n, mask);
@@ -55,7 +56,7 @@ static lq_status check_searches(golden *g, const char *prefix, const float *v, s
     float *word, *norm, *exact = golden_floats(g, words);
     LQ_TRY(golden_vector(g, golden_name(g, "%sgrid_official", prefix), words * D, &word));
     LQ_TRY(golden_vector(g, golden_name(g, "%sgrid_norm_official", prefix), words, &norm));
-    lq_lcqat_exact_norms(word, words, D, exact);
+    lq_exact_norms(word, words, D, exact);
     LQ_TRY(
         check_search(g, golden_name(g, "%sindex_official", prefix), v, n, word, norm, words, mask));
     return check_search(g, golden_name(g, "%sindex_exactnorm", prefix), v, n, word, exact, words,
@@ -77,12 +78,12 @@ lq_status golden_codebook(golden *g)
     size_t levels;
     float *G, *v, *safe;
     const lq_tensor *shape;
-    lq_lcqat_grid official, exact, plain;
+    lq_word_list official, exact, plain;
     LQ_TRY(levels_param(g, &levels));
     LQ_TRY(golden_vector(g, "G", D * D, &G));
-    LQ_TRY(lq_lcqat_grid_new(levels, G, true, g->arena, &official));
-    LQ_TRY(lq_lcqat_grid_new(levels, G, false, g->arena, &exact));
-    LQ_TRY(lq_lcqat_grid_new(levels, NULL, true, g->arena, &plain));
+    LQ_TRY(lq_word_list_new(levels, D, G, true, g->arena, &official));
+    LQ_TRY(lq_word_list_new(levels, D, G, false, g->arena, &exact));
+    LQ_TRY(lq_word_list_new(levels, D, NULL, true, g->arena, &plain));
     const size_t words = official.words;
     LQ_TRY(golden_check(g, "grid_official", official.word, words * D));
     LQ_TRY(golden_check(g, "grid_norm_official", official.norm, words));
@@ -146,7 +147,7 @@ static lq_status read_grid(golden *g, const char *kind, ldlq_case *c)
         return lq_fail(LQ_E_SHAPE, "%s: grid '%s' is no list of words of 4", g->file, base);
     LQ_TRY(golden_vector(g, golden_name(g, "grid_norm_%s", base), c->words, &c->norm));
     if (own)
-        lq_lcqat_exact_norms(c->word, c->words, D, c->norm);
+        lq_exact_norms(c->word, c->words, D, c->norm);
     return LQ_OK;
 }
 
@@ -238,13 +239,17 @@ static lq_status read_matrix(golden *g, const char *W, const char *H, const char
 
 static lq_status check_incoherence(golden *g, const matrix *x)
 {
-    const size_t m = x->m, n = x->n, block_n = lq_hadamard_block(n, CAP);
+    const size_t m = x->m, n = x->n;
+    lq_rotation qm, qn;
+    LQ_TRY(lq_rotation_new(LQ_ROTATION_BLOCK, m, CAP, g->arena, &qm));
+    LQ_TRY(lq_rotation_new(LQ_ROTATION_BLOCK, n, CAP, g->arena, &qn));
     float *wr = golden_floats(g, m * n);
     double *hr = lq_arena_f64(g->arena, n * n), *diagonal = lq_arena_f64(g->arena, n);
     memcpy(wr, x->W, m * n * sizeof *wr);
     memcpy(hr, x->H, n * n * sizeof *hr);
-    lq_incoherent_weight(wr, m, n, x->sign_m, x->sign_n, lq_hadamard_block(m, CAP), block_n);
-    lq_incoherent_gram(hr, n, x->sign_n, block_n);
+    lq_scale_both(wr, m, n, x->sign_m, x->sign_n);
+    lq_rotate_in(wr, m, n, &qm, &qn);
+    lq_rotate_gram(hr, n, x->sign_n, &qn, g->arena);
     for (size_t i = 0; i < n; i++)
         diagonal[i] = hr[i * n + i];
     LQ_TRY(golden_check(g, "Wr", wr, m * n));
@@ -259,7 +264,8 @@ static lq_status round_as_released(golden *g, const matrix *x, double override,
     LQ_TRY(golden_param(g, "tune_iters", &sweeps));
     const lq_lcqat_rounding how = {
         .levels = 4,
-        .bf16_grid = true,
+        .d = D,
+        .bf16 = true,
         .g = override,
         .hadamard_cap = CAP,
         .sigma = 0.01,
@@ -280,13 +286,13 @@ static lq_status check_scaled(golden *g, const matrix *x, const char *stem)
 {
     const size_t m = x->m, n = x->n;
     lq_lcqat_rounded out;
-    lq_lcqat_grid grid;
+    lq_word_list grid;
     float *found, *sv = golden_floats(g, m);
     const char *codes = golden_name(g, "%s_codes", stem);
     LQ_TRY(round_as_released(g, x, strtod(stem + 1, NULL) / 100, &out, &found));
     LQ_TRY(golden_check_one(g, golden_name(g, "%s_Wscale", stem), out.scale));
     LQ_TRY(golden_check(g, codes, found, m * n / D));
-    LQ_TRY(lq_lcqat_grid_new(4, NULL, true, g->arena, &grid));
+    LQ_TRY(lq_word_list_new(4, D, NULL, true, g->arena, &grid));
     LQ_TRY(values_of_expected(g, codes, found, m * n / D, grid.word, grid.words, out.value));
     lq_hadamard_both(out.value, m, n, lq_hadamard_block(m, CAP), lq_hadamard_block(n, CAP));
     lq_scale_both(out.value, m, n, x->sign_m, x->sign_n);

@@ -29,11 +29,6 @@ static double entry(size_t i, size_t j, size_t block)
     return (__builtin_popcountll(i & j) % 2 == 0 ? 1.0 : -1.0) / sqrt((double)block);
 }
 
-static double q_entry(size_t i, size_t j, size_t block)
-{
-    return i / block == j / block ? entry(i % block, j % block, block) : 0;
-}
-
 /* Largest distance of got from v Q by the definition; infinite when a NaN is met. */
 static double gap_to_definition(const float *got, const float *v, size_t n, size_t D, size_t block)
 {
@@ -141,63 +136,6 @@ static void block_is_largest_power_of_two_that_divides(void **state)
     assert_int_equal(lq_hadamard_block(2048, 4096), 2048);
 }
 
-/* tr(E H E') before and after, with E rotated by the definition in double. */
-static void gram_transform_keeps_the_loss(void **state)
-{
-    (void)state;
-    enum { N = 96, BLOCK = 32 };
-    static double H[N * N], S[N * N];
-    static float sign[N];
-    lq_rng rng = lq_rng_seed(9);
-    double e[N], r[N], before = 0, after = 0;
-    for (size_t i = 0; i < N; i++) {
-        sign[i] = lq_rng_sign(&rng);
-        e[i] = lq_rng_normal(&rng);
-        for (size_t j = 0; j <= i; j++)
-            H[i * N + j] = H[j * N + i] = lq_rng_normal(&rng);
-    }
-    memcpy(S, H, sizeof H);
-    lq_incoherent_gram(H, N, sign, BLOCK);
-    for (size_t j = 0; j < N; j++) {
-        r[j] = 0;
-        for (size_t i = 0; i < N; i++)
-            r[j] += e[i] * (double)sign[i] * q_entry(i, j, BLOCK);
-    }
-    for (size_t i = 0; i < N; i++)
-        for (size_t j = 0; j < N; j++) {
-            before += e[i] * S[i * N + j] * e[j];
-            after += r[i] * H[i * N + j] * r[j];
-            assert_true(fabs(H[i * N + j] - H[j * N + i]) < 1e-12);
-        }
-    assert_true(fabs(before - after) < 1e-10 * fabs(before));
-    H[3] += 1;
-    assert_true(fabs(H[3] - H[3 * N]) > 0.5);
-}
-
-static void weight_transform_is_signs_then_both_sides(void **state)
-{
-    (void)state;
-    enum { M = 8, N = 12 };
-    static const float left[M] = {1, -1, -1, 1, 1, -1, 1, 1};
-    static const float right[N] = {-1, 1, 1, -1, 1, 1, 1, -1, -1, 1, -1, 1};
-    fill(x, M * N, 7);
-    memcpy(y, x, M * N * sizeof *x);
-    lq_incoherent_weight(y, M, N, left, right, 8, 4);
-    for (size_t i = 0; i < M; i++)
-        for (size_t j = 0; j < N; j++) {
-            double sum = 0;
-            for (size_t a = 0; a < M; a++)
-                for (size_t b = 0; b < N; b++)
-                    sum += q_entry(i, a, 8) * (double)(left[a] * x[a * N + b] * right[b]) *
-                           q_entry(b, j, 4);
-            assert_true(fabs(sum - (double)y[i * N + j]) < 1e-5);
-        }
-    lq_hadamard_both(y, M, N, 8, 4);
-    lq_scale_both(y, M, N, left, right);
-    for (size_t i = 0; i < M * N; i++)
-        assert_true(fabs((double)(y[i] - x[i])) < 1e-5);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -206,8 +144,6 @@ int main(void)
         cmocka_unit_test(transform_undoes_itself),
         cmocka_unit_test(columns_are_rows_of_the_transpose),
         cmocka_unit_test(block_is_largest_power_of_two_that_divides),
-        cmocka_unit_test(gram_transform_keeps_the_loss),
-        cmocka_unit_test(weight_transform_is_signs_then_both_sides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

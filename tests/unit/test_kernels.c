@@ -181,6 +181,44 @@ static void twin_seq_bwd(pair *p)
     check_close(fast, ref, 1e-5, 1e-5);
 }
 
+static void twin_grid_round(pair *p)
+{
+    for (size_t i = 0; i < p->n; i += 3)
+        A(2)[i] = B(2)[i] = (float)(i % 7) * 0.5f - 1.0f; /* ties */
+    p->ref->grid_round(A(0), A(1), A(2), p->n, 1, -0.5f, 3);
+    p->fast->grid_round(B(0), B(1), B(2), p->n, 1, -0.5f, 3);
+    same(p, "grid_round ties", 0, p->n, 0);
+    A(3)[p->n / 2] = B(3)[p->n / 2] = NAN;
+    p->ref->grid_round(A(0), A(1), A(3), p->n, 0.894427f, -1.341641f, 3);
+    p->fast->grid_round(B(0), B(1), B(3), p->n, 0.894427f, -1.341641f, 3);
+    same(p, "grid_round q", 0, p->n, 0);
+    same(p, "grid_round value", 1, p->n, 0);
+}
+
+static void twin_word_search(pair *p)
+{
+    static const size_t d[] = {1, 2, 4, 8};
+    uint16_t ref[256], fast[256];
+    for (size_t i = 0; i < 4; i++) {
+        const size_t ldt = p->n + 3, words = 37;
+        memcpy(A(1) + 5 * d[i], A(1), d[i] * sizeof(float)); /* the first of equals wins */
+        memcpy(B(1) + 5 * d[i], A(1), d[i] * sizeof(float));
+        p->ref->word_search(ref, A(0), p->n, ldt, A(1), A(2), words, d[i]);
+        p->fast->word_search(fast, B(0), p->n, ldt, B(1), B(2), words, d[i]);
+        assert_memory_equal(ref, fast, p->n * sizeof *ref);
+    }
+}
+
+static void twin_feed(pair *p)
+{
+    static const size_t d[] = {1, 2, 3, 4, 8};
+    for (size_t i = 0; i < 5; i++) {
+        p->ref->feed(A(0), p->n, p->n + 1, 7, A(1), p->n + 2, d[i], A(2), 9);
+        p->fast->feed(B(0), p->n, p->n + 1, 7, B(1), p->n + 2, d[i], B(2), 9);
+        same(p, "feed", 0, 7 * (p->n + 1), 0);
+    }
+}
+
 static void every_fast_kernel_agrees_with_its_reference(void **state)
 {
     static pair p;

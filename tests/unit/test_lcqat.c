@@ -421,7 +421,7 @@ static void damping_is_bounded(void **state)
     enum { M = 4, N = 8 };
     const float *w = normal(M * N, 1, 17), ones[N] = {1, 1, 1, 1, 1, 1, 1, 1};
     double H[N * N] = {0};
-    lq_lcqat_rounding how = {.levels = 4, .g = 0.83, .hadamard_cap = 8, .sigma = 0.01};
+    lq_lcqat_rounding how = {.levels = 4, .d = 1, .g = 0.83, .hadamard_cap = 8, .sigma = 0.01};
     how.ldlq = (lq_ldlq_opts){.block = 4};
     lq_lcqat_rounded out;
     for (size_t i = 0; i < N; i++)
@@ -446,26 +446,13 @@ static void regularized_gram_has_unit_mean_diagonal(void **state)
     assert_true(zero[0] == 1 && zero[1] == 0);
 }
 
-static void released_grid_has_its_rounded_levels(void **state)
+static void released_codebook_starts_training(void **state)
 {
     (void)state;
-    static const float level[] = {-1.34375f, -0.44921875f, 0.4453125f, 1.34375f};
-    lq_lcqat_grid grid;
-    float affine[2];
-    assert_int_equal(lq_lcqat_grid_new(4, NULL, true, &arena, &grid), LQ_OK);
-    assert_int_equal(grid.words, 256);
-    for (size_t i = 0; i < 4; i++)
-        assert_true(grid.word[0x1B * 4 + i] == level[i]);
-    lq_lcqat_affine(4, true, affine);
-    assert_true(affine[0] == 0.89453125f && affine[1] == -1.34375f);
-    lq_lcqat_affine(8, true, affine);
-    assert_true(affine[0] == 0.435546875f && affine[1] == -1.5234375f);
-    lq_lcqat_affine(3, false, affine);
-    assert_true(close_to((double)affine[0], 1.2247449, 1e-6, 0));
-    assert_int_equal(lq_lcqat_grid_new(16, NULL, true, &arena, &grid), LQ_E_SHAPE);
     lq_theta th = theta_of("{\"codebook\":\"bf16\"}", 64, 64);
     const double *H = gram_of(64, 19);
     assert_true(proxy_after_init(&th, normal(64 * 64, 1, 18), H, H) < 0.12);
+    assert_true(lq_theta_f32(&th, "affine")[0] == 0.89453125f);
 }
 
 static void proxy_and_code_units_are_the_same(void **state)
@@ -473,6 +460,7 @@ static void proxy_and_code_units_are_the_same(void **state)
     (void)state;
     float u[3] = {0, 1.5f, 3}, p[3], back[3];
     assert_true(lq_lcqat_kappa(128, 128) == 8);
+    assert_true(close_to(lq_lcqat_kappa_paper(4, 128, 128) / 8, 1.2247449, 1e-6, 0));
     lq_lcqat_proxy_of_u(p, u, 3, 8, 1.5);
     assert_true(p[0] == -0.1875f && p[1] == 0 && p[2] == 0.1875f);
     lq_lcqat_u_of_proxy(back, p, 3, 8, 1.5);
@@ -530,7 +518,12 @@ static void options_refuse_combinations(void **state)
                                       "{\"bits\":16}",
                                       "{\"ldl_block\":3}",
                                       "{\"codebook\":\"bf16\",\"sweep_block\":1}",
-                                      "{\"codebook\":\"bf16\",\"bits\":3}",
+                                      "{\"codebook\":\"bf16\",\"bits\":3,\"vector\":8}",
+                                      "{\"codebook\":\"bf16\",\"lattice\":\"learned\"}",
+                                      "{\"lattice\":\"learned\",\"ldl_block\":1}",
+                                      "{\"vector\":5}",
+                                      "{\"kappa\":\"code\",\"lr_u\":0}",
+                                      "{\"preset\":\"papr\"}",
                                       "{\"ldl_blok\":4}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         lq_json *doc;
@@ -544,8 +537,8 @@ static void options_refuse_combinations(void **state)
     size_t n;
     assert_int_equal(lq_method_lcqat.layout(options_of("{\"codebook\":\"bf16\"}"), 8, 6, slot, &n),
                      LQ_E_SHAPE);
-    lq_theta frozen =
-        theta_of("{\"train_affine\":false,\"train_scales\":false,\"lr_u\":0.01}", 4, 4);
+    lq_theta frozen = theta_of(
+        "{\"train_affine\":false,\"train_su\":false,\"train_sv\":false,\"lr_u\":0.01}", 4, 4);
     assert_true(frozen.slot[0].train && frozen.slot[0].lr == 0.01);
     assert_true(frozen.slot[0].decay_centre == 1.5);
     for (size_t s = 1; s < 4; s++)
@@ -580,7 +573,7 @@ int main(void)
         cmocka_unit_test(init_refuses_what_is_not_finite),
         cmocka_unit_test(damping_is_bounded),
         cmocka_unit_test(regularized_gram_has_unit_mean_diagonal),
-        cmocka_unit_test(released_grid_has_its_rounded_levels),
+        cmocka_unit_test(released_codebook_starts_training),
         cmocka_unit_test(proxy_and_code_units_are_the_same),
         cmocka_unit_test(bytes_are_codes_scales_and_affine),
         cmocka_unit_test(packing_twice_gives_the_same_bytes),

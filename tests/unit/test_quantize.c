@@ -86,7 +86,7 @@ static void calibrated_grams_equal_plain_sums(void **state)
     bed_new(&b);
     temporary(dir, sizeof dir);
     snprintf(path, sizeof path, "%s/h.safetensors", dir);
-    check_ok(lq_calibrate_to_file(&b.full, &b.calib, path));
+    check_ok(lq_calibrate_to_file(&b.full, &b.calib, NULL, path));
     check_ok(lq_safetensors_open(path, &b.arena, &file));
     assert_int_equal(file.n_tensors, 14);
     assert_string_equal(lq_safetensors_metadata(&file, "tokens"), "304");
@@ -125,6 +125,135 @@ static double ppl_of(bed *b, const lq_weights *w)
     assert_int_equal(p.n_windows, N_SEQ);
     assert_int_equal(p.n_predicted, N_SEQ * (T - 1));
     return p.ppl;
+}
+
+/* One block's grams of a file are the floats of what was collected. */
+static void grams_of_a_file_are_those_collected(void **state)
+{
+    (void)state;
+    bed b;
+    char dir[64], path[96];
+    lq_gram_file file;
+    lq_grams want, got;
+    lq_passage p;
+    float *x;
+    bed_new(&b);
+    temporary(dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/h.safetensors", dir);
+    check_ok(lq_calibrate_to_file(&b.full, &b.calib, "abc", path));
+    check_ok(lq_gram_file_open(path, "abc", &b.arena, &file));
+    assert_string_equal(file.file.tensor[13].name,
+                        "model.layers.1.mlp.down_proj.gram"); /* streamed */
+    assert_int_equal(file.n_tokens, N_SEQ * T);
+    check_ok(lq_grams_new(&b.full.config, &b.arena, &want));
+    check_ok(lq_grams_new(&b.full.config, &b.arena, &got));
+    check_ok(lq_passage_new(&b.full.config, &b.calib, &b.arena, &p));
+    check_ok(lq_passage_stream(&b.full, &b.calib, &b.arena, &x));
+    for (size_t l = 0; l < 2; l++) {
+        lq_passage_block(&p, &b.full, l, x, x, &want);
+        check_ok(lq_gram_file_read(&file, &b.full, l, &got));
+        assert_int_equal(got.n_tokens, want.n_tokens);
+        for (size_t i = 0; i < LQ_N_SITES; i++)
+            for (size_t j = 0; j < want.width[i] * want.width[i]; j++)
+                assert_true(got.gram[i][j] == (double)(float)want.gram[i][j]);
+    }
+    lq_gram_file_close(&file);
+    check_ok(lq_gram_file_open(path, NULL, &b.arena, &file)); /* the model is not asked for */
+    lq_gram_file_close(&file);
+    assert_int_equal(lq_gram_file_open(path, "abd", &b.arena, &file), LQ_E_FORMAT);
+    assert_non_null(strstr(lq_status_note(), "another model"));
+    check_ok(lq_path_remove_tree(dir));
+    lq_arena_close(&b.arena);
+}
+
+/* Writes the file again with one tensor changed: NULL data drops it. */
+static void rewrite(bed *b, const char *path, const char *name, size_t n, const float *data,
+                    const char *tokens)
+{
+    lq_safetensors file;
+    lq_tensor list[16];
+    size_t kept = 0;
+    const char *metadata[] = {"tokens", tokens};
+    check_ok(lq_safetensors_open(path, &b->arena, &file));
+    for (size_t i = 0; i < file.n_tensors; i++) {
+        list[kept] = file.tensor[i];
+        if (strcmp(list[kept].name, name) == 0) {
+            list[kept].shape[0] = list[kept].shape[1] = n;
+            list[kept].data = data;
+        }
+        kept += list[kept].data != NULL;
+    }
+    check_ok(lq_safetensors_write(path, list, kept, metadata, tokens != NULL ? 1 : 0));
+    lq_safetensors_close(&file);
+}
+
+static void odd_gram_files_are_refused(void **state)
+{
+    (void)state;
+    static const float zeros[32 * 32];
+    static const struct {
+        const char *tensor, *tokens;
+        size_t n;
+        const float *data;
+        lq_status want;
+    } list[] = {{"model.layers.1.mlp.up_proj.gram", "304", 32, NULL, LQ_E_MISSING},
+                {"model.layers.1.mlp.down_proj.gram", "304", 32, zeros, LQ_E_SHAPE},
+                {"model.layers.1.self_attn.v_proj.gram", "304", 32, zeros, LQ_E_FORMAT},
+                {"", NULL, 0, NULL, LQ_E_FORMAT},
+                {"", "many", 0, NULL, LQ_E_FORMAT}};
+    bed b;
+    char dir[64], path[96];
+    bed_new(&b);
+    temporary(dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/h.safetensors", dir);
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        lq_gram_file file;
+        lq_grams grams;
+        check_ok(lq_calibrate_to_file(&b.full, &b.calib, NULL, path));
+        rewrite(&b, path, list[i].tensor, list[i].n, list[i].data, list[i].tokens);
+        check_ok(lq_grams_new(&b.full.config, &b.arena, &grams));
+        lq_status got = lq_gram_file_open(path, NULL, &b.arena, &file);
+        if (got == LQ_OK) {
+            check_ok(lq_gram_file_read(&file, &b.full, 0, &grams));
+            got = lq_gram_file_read(&file, &b.full, 1, &grams);
+            lq_gram_file_close(&file);
+        }
+        if (got != list[i].want)
+            fail_msg("%zu: %s: %s", i, lq_status_name(got), lq_status_note());
+    }
+    check_ok(lq_path_remove_tree(dir));
+    lq_arena_close(&b.arena);
+}
+
+/* With the grams of a file no calibration text is needed, and the model is as good. */
+static void a_file_replaces_calibration(void **state)
+{
+    (void)state;
+    static const char *const methods[] = {"lcqat", "gptq"};
+    bed b;
+    char dir[64], path[96];
+    bed_new(&b);
+    temporary(dir, sizeof dir);
+    snprintf(path, sizeof path, "%s/h.safetensors", dir);
+    check_ok(lq_calibrate_to_file(&b.full, &b.calib, NULL, path));
+    for (size_t i = 0; i < 2; i++) {
+        lq_qmodel collected, read;
+        size_t same = 0;
+        const lq_rng rng = lq_rng_seed(1);
+        const lq_quantize_how how = {.grams = path};
+        quantize_with(&b, methods[i], &collected);
+        quantize_with(&b, methods[i], &read);
+        memset(read.w.flat, 0, read.w.n * sizeof(float));
+        check_ok(lq_quantize_with(&read, &b.full, NULL, &rng, &how));
+        const size_t n = 32 * 32; /* q_proj of block 0: before any quantized prefix */
+        for (size_t j = 0; j < n; j++)
+            same += lq_close(read.w.layer[0][LQ_Q][j], collected.w.layer[0][LQ_Q][j], 1e-4, 1e-6);
+        assert_true(same > n * 9 / 10); /* codes near a tie may differ: the file holds floats */
+        for (size_t j = 0; j < 32 * 48; j++)
+            assert_true(isfinite(read.w.layer[1][LQ_DOWN][j]));
+    }
+    check_ok(lq_path_remove_tree(dir));
+    lq_arena_close(&b.arena);
 }
 
 static void every_method_survives_the_disk(void **state)
@@ -214,6 +343,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(calibrated_grams_equal_plain_sums),
+        cmocka_unit_test(grams_of_a_file_are_those_collected),
+        cmocka_unit_test(odd_gram_files_are_refused),
+        cmocka_unit_test(a_file_replaces_calibration),
         cmocka_unit_test(every_method_survives_the_disk),
         cmocka_unit_test(full_precision_through_bytes_is_the_model),
         cmocka_unit_test(missing_calibration_is_an_error_with_a_name),
