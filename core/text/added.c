@@ -161,6 +161,8 @@ void lq_added_find(const lq_added_set *set, const char *text, size_t bytes, size
             at += e->bytes;
         }
     }
+    while (more && open > from && open < bytes && ((unsigned char)text[open] & 0xC0) == 0x80)
+        open--; /* no character is cut */
     if (more && set->strips_left)
         open = spaces_before(text, open, least);
     *match = (lq_added_match){.token = NULL, .start = open, .end = open};

@@ -7,8 +7,10 @@
 #include "core/text/utf8.h"
 
 typedef struct lq_added {
-    const char *text; /* borrowed; what it decodes to */
+    const char *text; /* borrowed */
     size_t bytes;
+    const char *shown; /* borrowed; what it decodes to: the text, normalized if it is */
+    size_t shown_bytes;
     uint32_t id;
     bool special;
     bool normalized;     /* looked for in the normalized text, itself normalized */

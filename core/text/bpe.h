@@ -54,7 +54,8 @@ lq_status lq_bpe_merge_all(lq_bpe *bpe, const uint32_t *rank, const char *where,
  * a change of its ids. Does nothing where an unknown symbol or a merge of bytes of the fallback could
  * reach across. Call it once all is set. LQ_E_MEMORY. */
 lq_status lq_bpe_allow_cuts(lq_bpe *bpe, lq_arena *arena);
-/* Bytes before the first such place in the pre-token, and before the last one (0: there is none). */
+/* Bytes before the first such place in the pre-token, and before the last one that is inside no character
+ * (0: there is none). */
 size_t lq_bpe_first_cut(const lq_bpe *bpe, const char *text, size_t bytes);
 size_t lq_bpe_last_cut(const lq_bpe *bpe, const char *text, size_t bytes);
 

@@ -142,7 +142,8 @@ size_t lq_bpe_last_cut(const lq_bpe *bpe, const char *text, size_t bytes)
         return 0;
     for (size_t at = last_symbol(bpe, text, bytes), left; at > 0; at = left) {
         left = last_symbol(bpe, text, at);
-        if (!joins(bpe, text, bytes, left, at))
+        bool inside = ((unsigned char)text[at] & 0xC0) == 0x80; /* a character */
+        if (!inside && !joins(bpe, text, bytes, left, at))
             return at;
     }
     return 0;

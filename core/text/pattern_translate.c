@@ -2,10 +2,11 @@
  * alike is copied; the rest:
  *
  *     \s \S         White_Space spelt out (PCRE2 adds U+180E)
- *     \w \W \b \B   letters, marks, Nd and Pc (PCRE2 10.42: letters, numbers and _)
+ *     \w \W \b \B   Alphabetic, marks, Nd and Pc (PCRE2 10.42: letters, numbers and _)
  *     \h \H \v      a hex digit, the vertical tab (PCRE2: horizontal and vertical space)
  *     \p{Han}       the script (PCRE2: script extensions, which are more)
  *     \uHHHH        \x{HHHH}
+ *     [[:alpha:]]   Unicode's properties
  *     [a[b]] [a&&b] union and intersection of classes, by alternatives and lookaheads
  *     (?m:...)      (?s:...), the dot that takes a line end
  *     x{,3}         x{0,3} */
@@ -20,8 +21,9 @@
     "\\x{00}-\\x{08}\\x{0E}-\\x{1F}\\x{21}-\\x{84}\\x{86}-\\x{9F}\\x{A1}-\\x{167F}\\x{1681}-" \
     "\\x{1FFF}\\x{200B}-\\x{2027}\\x{202A}-\\x{202E}\\x{2030}-\\x{205E}\\x{2060}-\\x{2FFF}"   \
     "\\x{3001}-\\x{10FFFF}"
-#define WORD "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
-#define HEX  "0-9A-Fa-f"
+#define WORD       "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD_ALONE WORD "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* outside a class */
+#define HEX        "0-9A-Fa-f"
 
 enum { DEEPEST_CLASS = 16, LONGEST_REGEX = 1 << 16 };
 
@@ -136,6 +138,24 @@ static lq_status class_escape(translator *t, lq_buffer *members, lq_buffer *nest
     }
 }
 
+/* [:name:] in a class. */
+static lq_status posix(translator *t, lq_buffer *members)
+{
+    static const char *const names[][2] = {{"[:alpha:]", "\\p{Alphabetic}"},
+                                           {"[:alnum:]", "\\p{Alphabetic}\\p{Nd}"},
+                                           {"[:digit:]", "\\p{Nd}"},
+                                           {"[:upper:]", "\\p{Uppercase}"},
+                                           {"[:lower:]", "\\p{Lowercase}"},
+                                           {"[:space:]", SPACES},
+                                           {"[:punct:]", "\\p{P}\\p{S}"},
+                                           {"[:word:]", WORD},
+                                           {"[:xdigit:]", HEX}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strncmp(t->at, names[i][0], strlen(names[i][0])) == 0)
+            return put(t, strlen(names[i][0]), names[i][1], members);
+    return refuse(t, t->at, 2);
+}
+
 /* One operand of an intersection as an expression that takes one character, and empties the two. */
 static lq_status add_operand(lq_buffer *members, lq_buffer *nested, lq_buffer *out)
 {
@@ -170,7 +190,7 @@ static lq_status class_body(translator *t, lq_buffer *members, lq_buffer *nested
             return lq_fail(LQ_E_FORMAT, "%s: regular expression \"%.200s\": a class does not end",
                            t->where, t->regex);
         } else if (t->at[0] == '[' && t->at[1] == ':') {
-            return refuse(t, t->at, 2);
+            LQ_TRY(posix(t, members));
         } else if (*t->at == '[') {
             LQ_TRY(add(nested, "|"));
             LQ_TRY(class_of(t, nested));
@@ -233,17 +253,23 @@ static lq_status escape(translator *t, lq_buffer *out)
     case 'S':
         return put(t, 2, "[^" SPACES "]", out);
     case 'w':
-        return put(t, 2, "[" WORD "]", out);
+        return put(t, 2, "[" WORD_ALONE "]", out);
     case 'W':
-        return put(t, 2, "[^" WORD "]", out);
+        return put(t, 2, "[^" WORD_ALONE "]", out);
     case 'h':
         return put(t, 2, "[" HEX "]", out);
     case 'H':
         return put(t, 2, "[^" HEX "]", out);
     case 'b':
-        return put(t, 2, "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))", out);
+        return put(t, 2,
+                   "(?:(?<=[" WORD_ALONE "])(?![" WORD_ALONE "])|(?<![" WORD_ALONE
+                   "])(?=[" WORD_ALONE "]))",
+                   out);
     case 'B':
-        return put(t, 2, "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))", out);
+        return put(t, 2,
+                   "(?:(?<=[" WORD_ALONE "])(?=[" WORD_ALONE "])|(?<![" WORD_ALONE
+                   "])(?![" WORD_ALONE "]))",
+                   out);
     case 'A':
     case 'z':
     case 'Z':

@@ -104,12 +104,17 @@ lq_status lq_tokenizer_index_added(lq_tokenizer *tok)
     for (size_t i = 0; i < tok->n_added; i++) {
         lq_added *a = &tok->added[i];
         tok->added_of[a->id] = a;
+        a->shown = a->text;
+        a->shown_bytes = a->bytes;
         if (!a->normalized || tok->pieces.n_normal == 0) {
             raw->entry[raw->n++] = (lq_added_entry){a->text, a->bytes, a};
             continue;
         }
-        LQ_TRY(normalized_text(tok, a, &normalized->entry[normalized->n]));
-        normalized->n += normalized->entry[normalized->n].bytes > 0;
+        lq_added_entry *entry = &normalized->entry[normalized->n];
+        LQ_TRY(normalized_text(tok, a, entry));
+        a->shown = entry->text; /* "_<s>" of Llama takes a space and gives it back */
+        a->shown_bytes = entry->bytes;
+        normalized->n += entry->bytes > 0;
     }
     LQ_TRY(lq_added_index(raw, &tok->arena));
     LQ_TRY(lq_added_index(normalized, &tok->arena));
@@ -145,8 +150,8 @@ static lq_status join_bytes(const lq_tokenizer *tok, const uint32_t *ids, size_t
         const lq_added *added = tok->added_of[ids[i]];
         const lq_bpe_token *t = &tok->bpe.token[ids[i]];
         if (!left_out(tok, ids[i], flags))
-            LQ_TRY(
-                lq_buffer_add(out, added ? added->text : t->text, added ? added->bytes : t->bytes));
+            LQ_TRY(lq_buffer_add(out, added ? added->shown : t->text,
+                                 added ? added->shown_bytes : t->bytes));
     }
     if (!(flags & LQ_DECODE_REPLACE))
         return LQ_OK;
@@ -163,7 +168,7 @@ static lq_status add_spelling(const lq_tokenizer *tok, uint32_t id, lq_strings *
     static const lq_step alphabet = {.kind = LQ_STEP_ALPHABET};
     const lq_bpe_token *t = &tok->bpe.token[id];
     if (tok->added_of[id])
-        return lq_strings_add(strings, tok->added_of[id]->text, tok->added_of[id]->bytes);
+        return lq_strings_add(strings, tok->added_of[id]->shown, tok->added_of[id]->shown_bytes);
     if (!tok->byte_level || lq_bpe_find(&tok->bpe, t->text, t->bytes) != id)
         return lq_strings_add(strings, t->text, t->bytes);
     LQ_TRY(lq_step_rewrite(&alphabet, NULL, t->text, t->bytes, &strings->text));

@@ -29,12 +29,11 @@ lq_status lq_tokenizer_train(const char *text, size_t bytes, size_t n_vocab, lq_
  * tokenizer.model, else tokenizer.bin. A file: any of these by its content (SentencePiece, tiktoken) or,
  * for llama2.c, the end ".bin". What is not known is refused by name. LQ_E_MISSING, LQ_E_FORMAT. */
 lq_status lq_tokenizer_open(const char *path, lq_tokenizer **out);
-/* Only a tokenizer.json. */
+/* Only a tokenizer.json; its text, which `where` names in notes. */
 lq_status lq_tokenizer_read(const char *path, lq_tokenizer **out);
+lq_status lq_tokenizer_parse(const char *json, size_t bytes, const char *where, lq_tokenizer **out);
 /* The file it was read from or trained into. LQ_E_UNAVAILABLE: it comes from no tokenizer.json. */
 lq_status lq_tokenizer_write(const lq_tokenizer *tok, const char *path);
-/* Names of the files in the directory that lq_tokenizer_open reads, in the arena. LQ_E_MISSING. */
-lq_status lq_tokenizer_files(const char *dir, lq_arena *arena, const char ***names, size_t *n);
 void lq_tokenizer_free(lq_tokenizer *tok); /* NULL is fine */
 
 typedef enum lq_token_type { /* as SentencePiece and GGUF number them */

@@ -214,17 +214,17 @@ static bool is_in(const char *dir, const char *name, lq_arena *arena)
     return lq_path_exists(lq_arena_printf(arena, "%s/%s", dir, name));
 }
 
-lq_status lq_tokenizer_files(const char *dir, lq_arena *arena, const char ***names, size_t *n)
+/* Names of the files to read, the config last. */
+static lq_status files_of(const char *dir, lq_arena *arena, const char *names[3], size_t *n)
 {
-    LQ_TRY(lq_arena_new(arena, names, 3));
     *n = 0;
     for (size_t g = 0; g < sizeof groups / sizeof *groups; g++) {
         if (!is_in(dir, groups[g][0], arena) || (groups[g][1] && !is_in(dir, groups[g][1], arena)))
             continue;
         for (size_t i = 0; i < 2 && groups[g][i]; i++)
-            (*names)[(*n)++] = groups[g][i];
+            names[(*n)++] = groups[g][i];
         if (g > 0 && is_in(dir, CONFIG, arena))
-            (*names)[(*n)++] = CONFIG;
+            names[(*n)++] = CONFIG;
         return LQ_OK;
     }
     return lq_fail(LQ_E_MISSING,
@@ -256,12 +256,12 @@ static lq_status read_file(const char *path, const lq_json *config, lq_arena *ar
 
 static lq_status open_dir(const char *dir, lq_arena *arena, lq_json **config, lq_tokenizer **out)
 {
-    const char **names;
+    const char *names[3] = {NULL};
     size_t n;
-    LQ_TRY(lq_tokenizer_files(dir, arena, &names, &n));
+    LQ_TRY(files_of(dir, arena, names, &n));
     if (strcmp(names[n - 1], CONFIG) == 0)
         LQ_TRY(lq_json_read(lq_arena_printf(arena, "%s/%s", dir, names[--n]), config));
-    const char *first = lq_arena_printf(arena, "%s/%s", dir, names[0]);
+    const char *first = lq_arena_printf(arena, "%s/%s", dir, names[0] ? names[0] : "");
     if (n == 2)
         return lq_vocab_read(first, lq_arena_printf(arena, "%s/%s", dir, names[1]), *config, out);
     return read_file(first, *config, arena, out);

@@ -35,10 +35,7 @@ struct lq_tokenizer {
 
 #define LQ_END_OF_TEXT "<|endoftext|>"
 
-/* A tokenizer from the text of its file; `where` names it in notes. */
-lq_status lq_tokenizer_parse(const char *json, size_t bytes, const char *where, lq_tokenizer **out);
-
-/* The same from a document, without its digest. Merges, "a b" each, stand in for those of the model
+/* lq_tokenizer_parse from a document, without its digest. Merges, "a b" each, stand in for those of the model
  * when there are any. */
 lq_status lq_tokenizer_from_json(const lq_json *root, const lq_bytes *merge, size_t n_merges,
                                  const char *where, lq_tokenizer **out);

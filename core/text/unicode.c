@@ -82,7 +82,8 @@ lq_status lq_unicode_strip_accents(const char *text, size_t bytes, lq_buffer *ou
     for (size_t i = 0; i < bytes;) {
         uint32_t code;
         size_t length = lq_utf8_next(text + i, bytes - i, &code);
-        if (utf8proc_category((utf8proc_int32_t)code) != UTF8PROC_CATEGORY_MN) {
+        const utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)code);
+        if (c < UTF8PROC_CATEGORY_MN || c > UTF8PROC_CATEGORY_ME) {
             memcpy(out->data + out->n, text + i, length);
             out->n += length;
         }
