@@ -17,7 +17,7 @@ endif
 NEED_BUILD := gcc=cmd:gcc libc6-dev=file:/usr/include/stdio.h pkg-config=cmd:pkg-config \
     libopenblas-openmp-dev=file:/usr/lib/*/openblas-openmp/libopenblas.so libcjson-dev=pc:libcjson \
     libarchive-dev=pc:libarchive libssl-dev=pc:libcrypto libcurl4-openssl-dev=pc:libcurl \
-    libpcre2-dev=pc:libpcre2-8
+    libpcre2-dev=pc:libpcre2-8 libutf8proc-dev=pc:libutf8proc
 NEED_TEST  := libcmocka-dev=pc:cmocka gnuplot-nox=cmd:gnuplot
 NEED_RUN   := gnuplot-nox=cmd:gnuplot ca-certificates=file:/etc/ssl/certs/ca-certificates.crt
 # Not needed to build: without it compute=bf16 is refused.

@@ -6,6 +6,7 @@
 #include "core/train/official.h"
 #include "experiments/catalog.h"
 #include "experiments/methods.h"
+#include "experiments/tokenizer.h"
 
 #include <string.h>
 
@@ -96,9 +97,10 @@ lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena 
     memset(out, 0, sizeof *out);
     LQ_TRY(locate(model, arena, out));
     LQ_TRY(digest_of(out, arena, &out->digest));
-    out->tok_dir = tokenizer != NULL ? tokenizer : out->dir;
-    const lq_status status =
-        lq_tokenizer_read(lq_arena_printf(arena, "%s/tokenizer.json", out->tok_dir), &out->tok);
+    out->tok_dir = out->form == LQ_MODEL_GGUF ? out->path : out->dir;
+    if (tokenizer != NULL)
+        out->tok_dir = tokenizer;
+    const lq_status status = lq_open_tokenizer(out->tok_dir, &out->tok);
     if (status == LQ_E_MEMORY)
         return status;
     if (status != LQ_OK)

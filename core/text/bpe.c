@@ -1,5 +1,7 @@
 #include "core/text/bpe.h"
 
+#include "core/text/utf8.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,20 +27,27 @@ static size_t table_size(size_t n)
     return size;
 }
 
-lq_status lq_bpe_init(lq_bpe *bpe, size_t n_ids, size_t n_merges, lq_arena *arena)
+lq_status lq_bpe_init_merges(lq_bpe *bpe, size_t n_merges, lq_arena *arena)
 {
-    *bpe = (lq_bpe){.room = n_ids};
-    size_t n_slots = table_size(n_ids), n_pairs = table_size(n_merges);
-    LQ_TRY(lq_arena_new(arena, &bpe->token, n_ids));
-    LQ_TRY(lq_arena_new(arena, &bpe->slot, n_slots));
+    size_t n_pairs = table_size(n_merges);
     LQ_TRY(lq_arena_new(arena, &bpe->merge, n_pairs));
-    memset(bpe->slot, 0xFF, n_slots * sizeof *bpe->slot);
-    memset(bpe->byte_id, 0xFF, sizeof bpe->byte_id);
     for (size_t i = 0; i < n_pairs; i++)
         bpe->merge[i].pair = LQ_BPE_NO_PAIR;
-    bpe->slot_mask = n_slots - 1;
     bpe->merge_mask = n_pairs - 1;
     return LQ_OK;
+}
+
+lq_status lq_bpe_init(lq_bpe *bpe, size_t n_ids, size_t n_merges, lq_arena *arena)
+{
+    *bpe = (lq_bpe){.room = n_ids, .unknown = LQ_NO_ID};
+    size_t n_slots = table_size(n_ids);
+    LQ_TRY(lq_arena_new(arena, &bpe->token, n_ids));
+    LQ_TRY(lq_arena_new(arena, &bpe->slot, n_slots));
+    memset(bpe->slot, 0xFF, n_slots * sizeof *bpe->slot);
+    memset(bpe->byte_id, 0xFF, sizeof bpe->byte_id);
+    memset(bpe->fallback, 0xFF, sizeof bpe->fallback);
+    bpe->slot_mask = n_slots - 1;
+    return lq_bpe_init_merges(bpe, n_merges, arena);
 }
 
 static uint32_t *slot_of(const lq_bpe *bpe, const char *text, size_t bytes)
@@ -93,16 +102,62 @@ static uint32_t rank_of(const lq_bpe *bpe, uint32_t left, uint32_t right, uint32
     return m->rank;
 }
 
-/* ids of the single bytes */
-static size_t bytes_to_ids(const lq_bpe *bpe, const char *text, size_t bytes, uint32_t *ids)
+/* --- symbols ---------------------------------------------------------------------------------- */
+
+/* The symbol at text[0, n): its bytes, and its id or LQ_NO_ID. */
+static size_t symbol_at(const lq_bpe *bpe, const char *text, size_t n, uint32_t *id)
+{
+    uint32_t code;
+    size_t length = 1;
+    *id = bpe->byte_id[(unsigned char)text[0]];
+    if (bpe->characters && (unsigned char)text[0] >= 0x80) {
+        length = lq_utf8_next(text, n, &code);
+        *id = length > 0 ? lq_bpe_find(bpe, text, length) : LQ_NO_ID;
+        length += length == 0;
+    }
+    return length;
+}
+
+/* Ids of the bytes of a character that has none; 0 when some byte has none either. */
+static size_t fall_back(const lq_bpe *bpe, const char *text, size_t length, uint32_t *ids)
+{
+    if (!bpe->byte_fallback)
+        return 0;
+    for (size_t i = 0; i < length; i++)
+        if ((ids[i] = bpe->fallback[(unsigned char)text[i]]) == LQ_NO_ID)
+            return 0;
+    return length;
+}
+
+/* The symbols of a pre-token. An unknown token is written when something follows it that it cannot fuse
+ * with; bytes of the fallback overtake it, as they do in Hugging Face tokenizers. */
+static size_t symbols_of(const lq_bpe *bpe, const char *text, size_t bytes, uint32_t *ids)
 {
     size_t n = 0;
-    for (size_t i = 0; i < bytes; i++) {
-        ids[n] = bpe->byte_id[(unsigned char)text[i]];
-        n += ids[n] != LQ_NO_ID;
+    bool unknown = false;
+    for (size_t i = 0, length; i < bytes; i += length) {
+        uint32_t id, own[4];
+        length = symbol_at(bpe, text + i, bytes - i, &id);
+        size_t n_own = id == LQ_NO_ID ? fall_back(bpe, text + i, length, own) : 0;
+        if (n_own > 0) {
+            memcpy(ids + n, own, n_own * sizeof *ids);
+            n += n_own;
+            continue;
+        }
+        if (id == LQ_NO_ID && bpe->unknown == LQ_NO_ID)
+            continue;
+        if (unknown && (id != LQ_NO_ID || !bpe->fuse_unknown))
+            ids[n++] = bpe->unknown;
+        unknown = id == LQ_NO_ID;
+        if (!unknown)
+            ids[n++] = id;
     }
+    if (unknown)
+        ids[n++] = bpe->unknown;
     return n;
 }
+
+/* --- short pre-tokens ------------------------------------------------------------------------- */
 
 static size_t encode_short(const lq_bpe *bpe, uint32_t *ids, size_t n)
 {
@@ -240,7 +295,7 @@ static lq_status merge_long(const lq_bpe *bpe, lq_bpe_work *work, uint32_t *ids,
 lq_status lq_bpe_encode_long(const lq_bpe *bpe, lq_bpe_work *work, const char *text, size_t bytes,
                              uint32_t *ids, size_t *n)
 {
-    *n = bytes_to_ids(bpe, text, bytes, ids);
+    *n = symbols_of(bpe, text, bytes, ids);
     return *n > 1 ? merge_long(bpe, work, ids, n) : LQ_OK;
 }
 
@@ -255,6 +310,6 @@ lq_status lq_bpe_encode(const lq_bpe *bpe, lq_bpe_work *work, const char *text, 
     }
     if (bytes > SHORT_PIECE)
         return lq_bpe_encode_long(bpe, work, text, bytes, ids, n);
-    *n = encode_short(bpe, ids, bytes_to_ids(bpe, text, bytes, ids));
+    *n = encode_short(bpe, ids, symbols_of(bpe, text, bytes, ids));
     return LQ_OK;
 }
