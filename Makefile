@@ -91,7 +91,7 @@ $(BUILD)/lcqat: $(APP_OBJ) $(BUILD)/liblcqat.a
 	$(Q)$(call say,LINK,$@) $(LINK)
 
 $(LIB_OBJ) $(APP_OBJ) $(TEST_OBJ): | need-build
-$(BUILD)/core/math/ref/%.o: FILE_FLAGS += -ffp-contract=off
+$(BUILD)/core/math/ref/%.o $(BUILD)/core/data/gguf_types.o: FILE_FLAGS += -ffp-contract=off
 $(BUILD)/tests/%.o: FILE_FLAGS += -Wno-missing-prototypes
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)

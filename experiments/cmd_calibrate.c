@@ -20,13 +20,14 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     LQ_TRY(lq_args_size(args, "tokens", 1, (size_t)1 << 40, 65536, &recipe.calib.tokens));
     LQ_TRY(lq_args_size(args, "context", 2, 1 << 20, 128, &recipe.calib.context));
     LQ_TRY(lq_args_size(args, "seed", 0, 1ul << 31, 1, &seed));
-    LQ_TRY(lq_model_open(lq_args_at(args, 0), arena, &model));
+    LQ_TRY(lq_model_open_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
+                              &model));
     const lq_rng rng = lq_rng_seed(seed);
     lq_status status = LQ_OK;
     if (model.q.method != NULL)
         status = lq_fail(LQ_E_OPTION, "calibrate: %s is quantized already", model.dir);
     if (status == LQ_OK)
-        status = lq_data_load(name, model.tok, arena, &data);
+        status = lq_model_data(&model, name, arena, &data);
     if (status == LQ_OK)
         status = lq_recipe_calib(&recipe, &data, &rng, arena, &calib);
     if (status == LQ_OK)
@@ -43,6 +44,7 @@ static const lq_arg_spec spec[] = {
     {"tokens", 0, LQ_ARG_TEXT, "N", "tokens (65536)"},
     {"context", 0, LQ_ARG_TEXT, "N", "tokens per sequence (128)"},
     {"seed", 0, LQ_ARG_TEXT, "S", "seed of the choice of sequences (1)"},
+    LQ_ARG_TOKENIZER,
     {"out", 'o', LQ_ARG_TEXT, "H.safetensors", "where the matrices go"},
 };
 const lq_command lq_command_calibrate = {

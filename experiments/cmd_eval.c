@@ -76,9 +76,10 @@ static lq_status run(const lq_args *args, lq_arena *arena)
         return lq_fail(LQ_E_UNAVAILABLE, "eval --tasks: not available in this version");
     LQ_TRY(lq_args_size(args, "context", 2, 1 << 20, 0, &context));
     LQ_TRY(lq_args_size(args, "limit", 0, (size_t)1 << 40, 0, &limit));
-    LQ_TRY(lq_model_open(lq_args_at(args, 0), arena, &model));
-    lq_status status = lq_eval_data_load(lq_args_text(args, "ppl", "techdocs:test"), model.tok,
-                                         context, arena, &data);
+    LQ_TRY(lq_model_open_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
+                              &model));
+    lq_status status = lq_model_eval_data(&model, lq_args_text(args, "ppl", "techdocs:test"),
+                                          context, arena, &data);
     if (status == LQ_OK) {
         data.windows.limit = limit;
         status = lq_perplexity_windows(&model.q.w, &data.windows, arena, &ppl);
@@ -99,6 +100,7 @@ static const lq_arg_spec spec[] = {
     {"context", 0, LQ_ARG_TEXT, "N",
      "tokens per window (that of the protocol: 128, 2048, llama.cpp 512)"},
     {"limit", 0, LQ_ARG_TEXT, "N", "at most so many windows (all)"},
+    LQ_ARG_TOKENIZER,
     LQ_ARG_JSON,
 };
 const lq_command lq_command_eval = {

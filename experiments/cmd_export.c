@@ -29,7 +29,8 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     lq_model model;
     if (format == NULL || out == NULL)
         return lq_fail(LQ_E_OPTION, "export: --format and --out are required");
-    LQ_TRY(lq_model_open(lq_args_at(args, 0), arena, &model));
+    LQ_TRY(lq_model_open_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
+                              &model));
     lq_status status = write_as(&model, format, lq_args_flag(args, "f32"), out, arena);
     if (status == LQ_OK)
         status = lq_model_copy_tokenizer(&model, out);
@@ -43,6 +44,7 @@ static const lq_arg_spec spec[] = {
     {"format", 0, LQ_ARG_TEXT, "FORMAT",
      "packed (ours), dense (Hugging Face, effective weights) or unisvq (released LC-QAT code)"},
     {"f32", 0, LQ_ARG_FLAG, NULL, "dense in float instead of bf16"},
+    LQ_ARG_TOKENIZER,
     {"out", 'o', LQ_ARG_TEXT, "DIR", "where the model goes"},
 };
 const lq_command lq_command_export = {

@@ -20,8 +20,9 @@ static lq_status budget(const lq_args *args, const char *data_name, lq_arena *ar
         return LQ_OK;
     lq_model model;
     lq_data data;
-    LQ_TRY(lq_model_peek(lq_args_at(args, 0), arena, &model));
-    lq_status status = lq_data_load(data_name, model.tok, arena, &data);
+    LQ_TRY(lq_model_peek_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
+                              &model));
+    lq_status status = lq_model_data(&model, data_name, arena, &data);
     lq_model_close(&model);
     *tokens = fraction * (double)data.n;
     return status;

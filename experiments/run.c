@@ -44,9 +44,15 @@ static void set_digest(lq_json *digests, const char *name, const char *hex)
     lq_json_set_string(digests, name, hex);
 }
 
+/* The directory of another tokenizer than the model's own; NULL: none was asked for. */
+static const char *tokenizer_of(const lq_json *config)
+{
+    return lq_json_string(lq_json_get(config, "tokenizer"));
+}
+
 /* Digests of the model, its tokenizer, and every text that the run reads. */
-static lq_status resolve_digests(const char *model_name, const lq_recipe *r, bool trains,
-                                 bool calibrates, lq_arena *arena, lq_json *out)
+static lq_status resolve_digests(const char *model_name, const char *tokenizer, const lq_recipe *r,
+                                 bool trains, bool calibrates, lq_arena *arena, lq_json *out)
 {
     lq_model model;
     lq_data data = {0};
@@ -55,16 +61,17 @@ static lq_status resolve_digests(const char *model_name, const lq_recipe *r, boo
     const char *names[] = {r->eval_data, trains ? r->train_data : NULL,
                            calibrates ? r->calib_data : NULL};
     lq_digest hessians;
-    lq_status status = lq_model_peek(model_name, arena, &model);
+    lq_status status = lq_model_peek_with(model_name, tokenizer, arena, &model);
     if (status == LQ_OK) {
         set_digest(digests, "model", model.digest.hex);
-        set_digest(digests, "tokenizer", lq_tokenizer_digest(model.tok)->hex);
+        if (model.tok != NULL)
+            set_digest(digests, "tokenizer", lq_tokenizer_digest(model.tok)->hex);
     }
     for (size_t i = 0; status == LQ_OK && i < 3; i++) {
         if (names[i] == NULL || strcmp(names[i], "none") == 0)
             continue;
-        status = i == 0 ? lq_eval_data_load(names[i], model.tok, r->eval.context, arena, &scored)
-                        : lq_data_load(names[i], model.tok, arena, &data);
+        status = i == 0 ? lq_model_eval_data(&model, names[i], r->eval.context, arena, &scored)
+                        : lq_model_data(&model, names[i], arena, &data);
         data = status == LQ_OK && i == 0 ? scored.data : data;
         if (status == LQ_OK)
             set_digest(digests, lq_arena_printf(arena, "data %s", names[i]), data.digest.hex);
@@ -94,7 +101,7 @@ static lq_status resolve_into(const lq_json *point, lq_arena *arena, lq_json *ou
     const char *text = NULL;
     LQ_TRY(lq_json_only_keys(point, "run", "experiment", "variant", "purpose", "model", "method",
                              "fraction", "budget_tokens", "seed", "train", "calib", "blockwise",
-                             "eval", "sha256", NULL));
+                             "eval", "sha256", "tokenizer", NULL));
     for (size_t i = 0; i < 4; i++) {
         LQ_TRY(lq_json_text(point, "run", text_key[i], text_fallback[i], &text));
         lq_json_set_string(out, text_key[i], text);
@@ -116,8 +123,10 @@ static lq_status resolve_into(const lq_json *point, lq_arena *arena, lq_json *ou
     lq_json_set_number(out, "budget_tokens", trains ? budget : 0);
     lq_json_set_number(out, "seed", (double)seed);
     lq_recipe_write(&recipe, out);
-    return resolve_digests(text, &recipe, trains, lq_recipe_calibrates(&recipe, method->needs),
-                           arena, out);
+    if (tokenizer_of(point) != NULL)
+        lq_json_set_string(out, "tokenizer", tokenizer_of(point));
+    return resolve_digests(text, tokenizer_of(point), &recipe, trains,
+                           lq_recipe_calibrates(&recipe, method->needs), arena, out);
 }
 
 lq_status lq_run_resolve(const lq_json *point, lq_json **resolved)
@@ -172,7 +181,7 @@ static lq_status read_job(const lq_json *config, lq_arena *arena, job *j)
     LQ_TRY(lq_recipe_read(config, "run", arena, &j->recipe));
     j->rng = lq_rng_seed(seed);
     j->tokens = fraction * budget;
-    return lq_model_open(model, arena, &j->model);
+    return lq_model_open_with(model, tokenizer_of(config), arena, &j->model);
 }
 
 static void store_block(void *context, size_t layer, const lq_blockwise_result *r)
@@ -188,7 +197,7 @@ static lq_status quantize(job *j)
     lq_calib_data calib = {0};
     if (lq_recipe_calibrates(&j->recipe, j->method->needs)) {
         lq_data data;
-        LQ_TRY(lq_data_load(j->recipe.calib_data, j->model.tok, j->arena, &data));
+        LQ_TRY(lq_model_data(&j->model, j->recipe.calib_data, j->arena, &data));
         LQ_TRY(lq_recipe_calib(&j->recipe, &data, &j->rng, j->arena, &calib));
     }
     if (j->model.q.method != NULL)
@@ -223,7 +232,7 @@ static lq_status train(job *j)
     lq_train_result result = {0};
     lq_train_config c = lq_recipe_train(&j->recipe, lq_recipe_steps(&j->recipe, j->tokens));
     const lq_rng order = lq_rng_split(&j->rng, "data", 0);
-    LQ_TRY(lq_data_load(j->recipe.train_data, j->model.tok, j->arena, &data));
+    LQ_TRY(lq_model_data(&j->model, j->recipe.train_data, j->arena, &data));
     LQ_TRY(lq_batches_new(data.token, data.n, c.T, &order, j->arena, &batches));
     c.checkpoint = lq_arena_printf(j->arena, "%s/%s.checkpoint", j->work, j->id);
     c.checkpoint_s = 15;
@@ -255,8 +264,8 @@ static lq_status measure(job *j)
     lq_run_metric(j->run, "bits_per_weight_model", "bit", size.bits_per_weight_model);
     if (strcmp(j->recipe.eval_data, "none") == 0)
         return LQ_OK;
-    LQ_TRY(lq_eval_data_load(j->recipe.eval_data, j->model.tok, j->recipe.eval.context, j->arena,
-                             &data));
+    LQ_TRY(lq_model_eval_data(&j->model, j->recipe.eval_data, j->recipe.eval.context, j->arena,
+                              &data));
     data.windows.limit = j->recipe.eval.windows;
     LQ_TRY(lq_perplexity_windows(&shipped.w, &data.windows, j->arena, &ppl));
     lq_run_metric(j->run, "perplexity", "1", ppl.ppl);

@@ -4,6 +4,7 @@
 #define LQ_EXPERIMENTS_SINGLE_H
 
 #include "experiments/command.h"
+#include "experiments/model.h"
 
 /* Options that both commands share; put first in their tables. */
 #define LQ_SINGLE_ARGS                                                                         \
@@ -17,7 +18,7 @@
          "Hessians from `lcqat calibrate`, instead of collecting them here"},                  \
         {"ppl", 0, LQ_ARG_TEXT, "DATA", "measure the perplexity of the packed model on DATA"}, \
         {"out", 'o', LQ_ARG_TEXT, "DIR", "where the packed model and the run record go"},      \
-        LQ_ARG_JSON
+        LQ_ARG_TOKENIZER, LQ_ARG_JSON
 
 /* Runs args with a training budget of `tokens` on train_data (0 and NULL: no training), stores the record
  * in OUT/runs and the packed model in OUT, prints the record. */

@@ -1,4 +1,4 @@
-/* The JSON header of a safetensors file, between the reader and its parser. Private to safetensors*.c.
+/* The JSON header of a safetensors file, between the reader and its parser. Private to core/data/.
  * A parser of its own, because offsets are exact 64-bit integers and every key counts. */
 #ifndef LQ_DATA_SAFETENSORS_HEADER_H
 #define LQ_DATA_SAFETENSORS_HEADER_H

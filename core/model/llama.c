@@ -60,7 +60,7 @@ static void fill_rope(const lq_config *c, size_t T, float *cosine, float *sine)
 {
     const size_t half = c->dh / 2;
     for (size_t i = 0; i < half; i++) {
-        const float inv = (float)pow(c->rope_theta, -2.0 * (double)i / (double)c->dh);
+        const float inv = lq_rope_frequency(c->rope_theta, &c->rope, c->dh, i);
         for (size_t t = 0; t < T; t++) {
             const float angle = (float)t * inv;
             cosine[t * half + i] = (float)cos((double)angle);

@@ -1,8 +1,8 @@
-#include "core/model/weights.h"
-
 #include "core/data/safetensors.h"
+#include "core/model/weights_parts.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Appends one tensor to the list; with tensor == NULL only counts. */
@@ -17,7 +17,8 @@ static void add(lq_weights *w, lq_arena *arena, lq_weight_kind kind, size_t laye
             layer == SIZE_MAX ? name : lq_arena_printf(arena, "model.layers.%zu.%s", layer, name);
     }
     w->n_tensors++;
-    w->n += rows * cols;
+    if (__builtin_add_overflow(w->n, rows * cols, &w->n))
+        w->n = SIZE_MAX; /* and so it stays: lq_weights_list says so */
 }
 
 static void list_tensors(lq_weights *w, lq_arena *arena)
@@ -37,28 +38,51 @@ static void list_tensors(lq_weights *w, lq_arena *arena)
         add(w, arena, LQ_WEIGHT_HEAD, SIZE_MAX, LQ_Q, "lm_head.weight", c->V, c->D);
 }
 
-lq_status lq_weights_new(const lq_config *config, lq_arena *arena, lq_weights *out)
+lq_status lq_weights_list(const lq_config *config, lq_arena *arena, lq_weights *out)
 {
     memset(out, 0, sizeof *out);
     out->config = *config;
+    if (config->source != NULL) /* which may live in another arena */
+        out->config.source = lq_arena_printf(arena, "%s", config->source);
     list_tensors(out, arena);
+    if (out->n > SIZE_MAX / sizeof(float))
+        return lq_fail(LQ_E_SHAPE,
+                       "a model of %zu layers of width %zu and %zu does not fit in memory",
+                       config->L, config->D, config->F);
     LQ_TRY(lq_arena_new(arena, &out->tensor, out->n_tensors));
     list_tensors(out, arena);
-    LQ_TRY(lq_arena_new(arena, &out->flat, out->n));
-    LQ_TRY(lq_arena_new(arena, &out->layer, config->L));
-    for (size_t i = 0; i < out->n_tensors; i++) {
-        lq_weight *t = &out->tensor[i];
-        t->data = out->flat + t->offset;
+    return LQ_OK;
+}
+
+lq_status lq_weights_place(lq_weights *w, lq_arena *arena)
+{
+    LQ_TRY(lq_arena_new(arena, &w->flat, w->n));
+    LQ_TRY(lq_arena_new(arena, &w->layer, w->config.L));
+    for (size_t i = 0; i < w->n_tensors; i++) {
+        lq_weight *t = &w->tensor[i];
+        t->data = w->flat + t->offset;
         if (t->layer != SIZE_MAX)
-            out->layer[t->layer][t->id] = t->data;
+            w->layer[t->layer][t->id] = t->data;
         else if (t->kind == LQ_WEIGHT_EMBED)
-            out->embed = out->head = t->data;
+            w->embed = w->head = t->data;
         else if (t->kind == LQ_WEIGHT_HEAD)
-            out->head = t->data;
+            w->head = t->data;
         else
-            out->final_norm = t->data;
+            w->final_norm = t->data;
     }
     return LQ_OK;
+}
+
+lq_status lq_weights_new(const lq_config *config, lq_arena *arena, lq_weights *out)
+{
+    LQ_TRY(lq_weights_list(config, arena, out));
+    return lq_weights_place(out, arena);
+}
+
+size_t lq_rotate_half_row(size_t r, size_t dh)
+{
+    const size_t within = r % dh;
+    return r - within + within % 2 * (dh / 2) + within / 2;
 }
 
 void lq_weights_init(lq_weights *w, const lq_rng *rng)
@@ -84,93 +108,76 @@ void lq_weights_round_bf16(lq_weights *w)
         w->flat[i] = lq_bf16_to_f32(lq_f32_to_bf16(w->flat[i]));
 }
 
-static const lq_weight *find(const lq_weights *w, const char *name)
-{
-    for (size_t i = 0; i < w->n_tensors; i++)
-        if (strcmp(w->tensor[i].name, name) == 0)
-            return &w->tensor[i];
-    return NULL;
-}
+/* ---- Writing ----------------------------------------------------------------------------------- */
 
-/* Tensors that a checkpoint may carry and that hold nothing of their own. */
-static bool ignorable(const lq_weights *w, const char *name)
-{
-    return (w->config.tied && strcmp(name, "lm_head.weight") == 0) ||
-           strstr(name, "rotary_emb.inv_freq") != NULL;
-}
-
-static lq_status fill(lq_weights *w, const lq_safetensors *file)
-{
-    for (size_t i = 0; i < file->n_tensors; i++)
-        if (find(w, file->tensor[i].name) == NULL && !ignorable(w, file->tensor[i].name))
-            return lq_fail(LQ_E_FORMAT, "%s: tensor %s does not belong to a %s model", file->path,
-                           file->tensor[i].name, lq_arch_name(w->config.arch));
-    for (size_t i = 0; i < w->n_tensors; i++) {
-        lq_weight *t = &w->tensor[i];
-        const lq_tensor *found = lq_safetensors_find(file, t->name);
-        if (found == NULL)
-            return lq_fail(LQ_E_MISSING, "%s: tensor %s is missing", file->path, t->name);
-        const size_t n = t->rows * t->cols;
-        const bool vector = found->rank == 1 && t->rows == 1 && found->shape[0] == t->cols;
-        const bool matrix =
-            found->rank == 2 && found->shape[0] == t->rows && found->shape[1] == t->cols;
-        if (found->elements != n || (!vector && !matrix))
-            return lq_fail(LQ_E_SHAPE, "%s: tensor %s is not (%zu,%zu), as config.json says",
-                           file->path, t->name, t->rows, t->cols);
-        LQ_TRY(lq_tensor_to_f32(found, t->data));
-    }
-    return LQ_OK;
-}
-
-lq_status lq_weights_load(const char *dir, lq_arena *arena, lq_weights *out, lq_digest *digest)
-{
-    lq_config config;
-    LQ_TRY(lq_config_read(lq_arena_printf(arena, "%s/config.json", dir), &config));
-    const char *path = lq_arena_printf(arena, "%s/model.safetensors", dir);
-    LQ_TRY(lq_weights_new(&config, arena, out));
-    lq_safetensors file;
-    LQ_TRY(lq_safetensors_open(path, arena, &file));
-    lq_status status = fill(out, &file);
-    lq_safetensors_close(&file);
-    if (status == LQ_OK && digest != NULL)
-        status = lq_sha256_file(path, digest);
-    return status;
-}
-
-static lq_status save_config(const lq_config *config, const char *path, lq_arena *scratch)
+/* dtype, or torch_dtype as it was called before, of what is written. */
+static lq_status save_config(const lq_config *config, bool bf16, const char *path,
+                             lq_arena *scratch)
 {
     lq_json *json = lq_config_to_json(config);
+    lq_json_set_string(json, lq_json_get(json, "dtype") != NULL ? "dtype" : "torch_dtype",
+                       bf16 ? "bfloat16" : "float32");
     char *text = lq_json_pretty(json, scratch);
     lq_json_free(json);
     return lq_file_write_all(path, text, strlen(text));
 }
 
-static lq_status save(const lq_weights *w, const char *dir, bool bf16, lq_arena *scratch)
+static int by_name(const void *a, const void *b)
 {
+    return strcmp((*(const lq_weight *const *)a)->name, (*(const lq_weight *const *)b)->name);
+}
+
+/* One tensor after the other, so that writing takes no second copy of the model. */
+static lq_status put_all(lq_safetensors_stream *stream, const lq_weight *const *sorted, size_t n,
+                         bool bf16, lq_arena *scratch)
+{
+    for (size_t i = 0; i < n; i++) {
+        const lq_weight *t = sorted[i];
+        const lq_mark mark = lq_arena_mark(scratch);
+        const size_t values = t->rows * t->cols;
+        uint16_t *half = NULL;
+        if (bf16)
+            LQ_TRY(lq_arena_new(scratch, &half, values));
+        for (size_t j = 0; bf16 && j < values; j++)
+            half[j] = lq_f32_to_bf16(t->data[j]);
+        LQ_TRY(lq_safetensors_stream_put(stream, bf16 ? (const void *)half : t->data));
+        lq_arena_release(scratch, mark);
+    }
+    return LQ_OK;
+}
+
+static lq_status save_tensors(const lq_weights *w, const char *path, bool bf16, lq_arena *scratch)
+{
+    static const char *const metadata[] = {"format", "pt"};
+    const lq_weight **sorted;
     lq_tensor *list;
-    uint16_t *half = NULL;
-    LQ_TRY(lq_path_make_dirs(dir));
+    lq_safetensors_stream *stream;
+    LQ_TRY(lq_arena_new(scratch, &sorted, w->n_tensors));
     LQ_TRY(lq_arena_new(scratch, &list, w->n_tensors));
-    if (bf16)
-        LQ_TRY(lq_arena_new(scratch, &half, w->n));
-    for (size_t i = 0; bf16 && i < w->n; i++)
-        half[i] = lq_f32_to_bf16(w->flat[i]);
+    for (size_t i = 0; i < w->n_tensors; i++)
+        sorted[i] = &w->tensor[i];
+    qsort(sorted, w->n_tensors, sizeof *sorted, by_name);
     for (size_t i = 0; i < w->n_tensors; i++) {
-        const lq_weight *t = &w->tensor[i];
+        const lq_weight *t = sorted[i];
         const bool vector = t->kind == LQ_WEIGHT_NORM || t->kind == LQ_WEIGHT_BIAS;
-        const size_t n = t->rows * t->cols;
         list[i] = (lq_tensor){.name = t->name,
                               .dtype = bf16 ? LQ_DTYPE_BF16 : LQ_DTYPE_F32,
                               .rank = vector ? 1 : 2,
-                              .shape = {vector ? t->cols : t->rows, vector ? 0 : t->cols},
-                              .elements = n,
-                              .bytes = n * (bf16 ? 2 : 4),
-                              .data = bf16 ? (const void *)(half + t->offset) : t->data};
+                              .shape = {vector ? t->cols : t->rows, vector ? 0 : t->cols}};
     }
-    static const char *const metadata[] = {"format", "pt"};
-    LQ_TRY(lq_safetensors_write(lq_arena_printf(scratch, "%s/model.safetensors", dir), list,
-                                w->n_tensors, metadata, 1));
-    return save_config(&w->config, lq_arena_printf(scratch, "%s/config.json", dir), scratch);
+    LQ_TRY(lq_safetensors_stream_open(path, list, w->n_tensors, metadata, 1, scratch, &stream));
+    const lq_status status = put_all(stream, sorted, w->n_tensors, bf16, scratch);
+    if (status == LQ_OK)
+        return lq_safetensors_stream_close(stream);
+    lq_safetensors_stream_abandon(stream);
+    return status;
+}
+
+static lq_status save(const lq_weights *w, const char *dir, bool bf16, lq_arena *scratch)
+{
+    LQ_TRY(lq_path_make_dirs(dir));
+    LQ_TRY(save_tensors(w, lq_arena_printf(scratch, "%s/model.safetensors", dir), bf16, scratch));
+    return save_config(&w->config, bf16, lq_arena_printf(scratch, "%s/config.json", dir), scratch);
 }
 
 lq_status lq_weights_save(const lq_weights *w, const char *dir, bool bf16)

@@ -6,7 +6,6 @@
 
 #include "core/base/arena.h"
 #include "core/base/rng.h"
-#include "core/base/sha256.h"
 #include "core/model/config.h"
 
 /* X(id, name in the checkpoint after "model.layers.N.", kind, rows, cols, present), c: the config.
@@ -68,10 +67,17 @@ lq_status lq_weights_new(const lq_config *config, lq_arena *arena, lq_weights *o
 void lq_weights_init(lq_weights *w, const lq_rng *rng);
 /* Parameters, the tied head counted once. */
 size_t lq_weights_count(const lq_weights *w);
-/* Reads DIR/config.json and DIR/model.safetensors (F32, F16 or BF16). LQ_E_MISSING, LQ_E_FORMAT,
- * LQ_E_SHAPE: a tensor that is missing, of another shape, or unknown, by name. digest: of the file. */
-lq_status lq_weights_load(const char *dir, lq_arena *arena, lq_weights *out, lq_digest *digest);
-/* Writes DIR/config.json and DIR/model.safetensors, as bf16 (rounded to nearest even) or float. */
+/* Weights of a file that others made, as floats in the arena. Everything is checked before memory is asked
+ * for: LQ_E_MISSING, LQ_E_FORMAT, LQ_E_SHAPE, LQ_E_UNAVAILABLE: a tensor that is missing, unknown, or of
+ * another shape or type, by name.
+ * A Hugging Face directory: config.json, and model.safetensors or the shards of its index (F32, F16, BF16). */
+lq_status lq_weights_load(const char *dir, lq_arena *arena, lq_weights *out);
+/* A GGUF file of architecture llama, qwen2 or qwen3. */
+lq_status lq_weights_load_gguf(const char *path, lq_arena *arena, lq_weights *out);
+/* A checkpoint of llama2.c, version 0 (stories*.bin). */
+lq_status lq_weights_load_llama2c(const char *path, lq_arena *arena, lq_weights *out);
+/* Writes DIR/config.json (with all the keys that were read, lq_config.source) and DIR/model.safetensors, as
+ * bf16 (rounded to nearest even) or float. */
 lq_status lq_weights_save(const lq_weights *w, const char *dir, bool bf16);
 /* Rounds every value to the nearest bf16, in place: what a saved and loaded model computes with. */
 void lq_weights_round_bf16(lq_weights *w);
