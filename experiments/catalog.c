@@ -162,7 +162,7 @@ static lq_status unknown(const lq_json *catalog, const char *list, const char *n
     for (const lq_json *e = lq_json_first(entries); e != NULL; e = lq_json_next(e))
         names[n++] = text_of(e, "name");
     const char *nearest = lq_text_nearest(name, names, n);
-    return lq_fail(LQ_E_MISSING, "'%s' is not in the catalog%s%s%s; `lcqat %s` lists it", name,
+    return lq_fail(LQ_E_MISSING, "'%s' is not in the catalog%s%s%s; `lcqat %s` lists them", name,
                    nearest ? ", '" : "", nearest ? nearest : "", nearest ? "' is" : "", list);
 }
 

@@ -78,10 +78,8 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     LQ_TRY(lq_args_size(args, "limit", 0, (size_t)1 << 40, 0, &limit));
     LQ_TRY(lq_model_open_with(lq_args_at(args, 0), lq_args_text(args, "tokenizer", NULL), arena,
                               &model));
-    lq_status status = lq_model_need_text(&model);
-    if (status == LQ_OK)
-        status = lq_eval_data_load(lq_args_text(args, "ppl", "techdocs:test"), model.tok, context,
-                                   arena, &data);
+    lq_status status = lq_model_eval_data(&model, lq_args_text(args, "ppl", "techdocs:test"),
+                                          context, arena, &data);
     if (status == LQ_OK) {
         data.windows.limit = limit;
         status = lq_perplexity_windows(&model.q.w, &data.windows, arena, &ppl);

@@ -8,6 +8,7 @@
 #include "experiments/methods.h"
 #include "experiments/tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *teacher_dir(const char *name, lq_arena *arena)
@@ -23,21 +24,38 @@ static bool ends_with(const char *text, const char *end)
     return n > n_end && strcmp(text + n - n_end, end) == 0;
 }
 
+/* The path that a name of the catalog stands for: a folder, or the one GGUF file in it. */
+static lq_status path_of_name(const char *name, lq_arena *arena, const char **path)
+{
+    char **names;
+    size_t n;
+    if (strchr(name, '/') != NULL)
+        return lq_fail(LQ_E_MISSING, "model '%s': no such directory or file", name);
+    *path = teacher_dir(name, arena);
+    if (*path != NULL)
+        return LQ_OK;
+    if (lq_catalog_locate("models", name, arena, path) != LQ_OK) {
+        char note[512];
+        snprintf(note, sizeof note, "%s", lq_status_note());
+        return lq_fail(LQ_E_MISSING, "model '%s': no such directory or file; %s", name, note);
+    }
+    const char *dir = *path;
+    LQ_TRY(lq_path_list(dir, arena, &names, &n));
+    for (size_t i = 0; i < n; i++)
+        if (ends_with(names[i], ".gguf"))
+            *path = lq_arena_printf(arena, "%s/%s", dir, names[i]);
+    return LQ_OK;
+}
+
 /* What MODEL is, and where. */
 static lq_status locate(const char *model, lq_arena *arena, lq_model *out)
 {
-    const bool is_dir = lq_path_is_dir(model);
     out->name = lq_path_base(model);
-    out->path = is_dir || lq_path_exists(model) ? model
-                : strchr(model, '/') == NULL    ? teacher_dir(model, arena)
-                                                : NULL;
-    if (out->path == NULL)
-        return lq_fail(LQ_E_MISSING,
-                       "model '%s': no such directory or file and no teacher of that name; "
-                       "`lcqat models` lists them",
-                       model);
-    out->dir = out->path;
-    if (!is_dir && out->path == model) {
+    if (!lq_path_exists(model))
+        LQ_TRY(path_of_name(model, arena, &model));
+    const bool is_dir = lq_path_is_dir(model);
+    out->dir = out->path = model;
+    if (!is_dir) {
         const char *base = lq_path_base(model);
         out->form = LQ_MODEL_GGUF;
         out->dir =
@@ -169,6 +187,13 @@ lq_status lq_model_data(const lq_model *model, const char *data, lq_arena *arena
 {
     LQ_TRY(lq_model_need_text(model));
     return lq_data_load(data, model->tok, arena, out);
+}
+
+lq_status lq_model_eval_data(const lq_model *model, const char *data, size_t T, lq_arena *arena,
+                             lq_eval_data *out)
+{
+    LQ_TRY(lq_model_need_text(model));
+    return lq_eval_data_load(data, model->tok, T, arena, out);
 }
 
 lq_status lq_model_copy_tokenizer(const lq_model *model, const char *dir)

@@ -1,4 +1,4 @@
-/* MODEL of the command line: a teacher of the repository by name, a Hugging Face directory, a packed model
+/* MODEL of the command line: a model of the catalog by name, fetched or of the repository, a Hugging Face directory, a packed model
  * of ours, a checkpoint of the released LC-QAT code, a GGUF file, or a llama2.c checkpoint (.bin). The floor
  * where files, tokenizer, weights and methods meet. */
 #ifndef LQ_EXPERIMENTS_MODEL_H
@@ -32,7 +32,8 @@ typedef struct lq_model {
 } lq_model;
 
 /* The directory of MODEL: itself when it is one, the folder of a file, else datasets/teachers/MODEL beside
- * the working directory or the program. LQ_E_MISSING names the known ones. */
+ * the working directory or the program, else where the catalog's model of that name was fetched to.
+ * LQ_E_MISSING says what to type. */
 lq_status lq_model_dir(const char *model, lq_arena *arena, const char **dir);
 /* With the tokenizer of the directory `tokenizer`, or, when that is NULL, of the model's own. A model whose
  * tokenizer cannot be read still opens: what needs text says so (lq_model_data). */
@@ -48,6 +49,9 @@ lq_status lq_model_peek(const char *model, lq_arena *arena, lq_model *out);
 lq_status lq_model_need_text(const lq_model *model);
 /* lq_data_load of DATA through the tokenizer of the model. */
 lq_status lq_model_data(const lq_model *model, const char *data, lq_arena *arena, lq_data *out);
+/* The same, to be scored in windows of T tokens: lq_eval_data_load. */
+lq_status lq_model_eval_data(const lq_model *model, const char *data, size_t T, lq_arena *arena,
+                             lq_eval_data *out);
 /* Copies the files of the tokenizer that are there (tokenizer.json, its config, vocabularies, a chat
  * template, generation_config.json) into DIR. */
 lq_status lq_model_copy_tokenizer(const lq_model *model, const char *dir);

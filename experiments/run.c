@@ -236,9 +236,8 @@ static lq_status measure(job *j)
     lq_run_metric(j->run, "bits_per_weight_model", "bit", size.bits_per_weight_model);
     if (strcmp(j->recipe.eval_data, "none") == 0)
         return LQ_OK;
-    LQ_TRY(lq_model_need_text(&j->model));
-    LQ_TRY(lq_eval_data_load(j->recipe.eval_data, j->model.tok, j->recipe.eval.context, j->arena,
-                             &data));
+    LQ_TRY(lq_model_eval_data(&j->model, j->recipe.eval_data, j->recipe.eval.context, j->arena,
+                              &data));
     data.windows.limit = j->recipe.eval.windows;
     LQ_TRY(lq_perplexity_windows(&shipped.w, &data.windows, j->arena, &ppl));
     lq_run_metric(j->run, "perplexity", "1", ppl.ppl);

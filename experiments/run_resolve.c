@@ -90,11 +90,8 @@ static lq_status resolve_digests(const char *model_name, const char *tokenizer, 
     for (size_t i = 0; status == LQ_OK && i < 3; i++) {
         if (names[i] == NULL || strcmp(names[i], "none") == 0)
             continue;
-        status = lq_model_need_text(&model);
-        if (status == LQ_OK && i == 0)
-            status = lq_eval_data_load(names[i], model.tok, r->eval.context, arena, &scored);
-        else if (status == LQ_OK)
-            status = lq_data_load(names[i], model.tok, arena, &data);
+        status = i == 0 ? lq_model_eval_data(&model, names[i], r->eval.context, arena, &scored)
+                        : lq_model_data(&model, names[i], arena, &data);
         data = status == LQ_OK && i == 0 ? scored.data : data;
         if (status == LQ_OK)
             set_digest(digests, lq_arena_printf(arena, "data %s", names[i]), data.digest.hex);
