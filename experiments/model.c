@@ -6,6 +6,7 @@
 #include "core/train/official.h"
 #include "experiments/catalog.h"
 #include "experiments/methods.h"
+#include "experiments/tokenizer.h"
 
 #include <string.h>
 
@@ -90,6 +91,17 @@ static void keep_reason(lq_model *m, lq_status status, lq_arena *arena)
     m->tok = NULL;
 }
 
+/* The one asked for; else a GGUF file's own; else that of the directory. */
+static lq_status read_tokenizer(lq_model *m, const char *asked)
+{
+    if (asked == NULL && m->form == LQ_MODEL_GGUF) {
+        const lq_status status = lq_open_tokenizer(m->path, &m->tok);
+        if (status != LQ_E_MISSING)
+            return status;
+    }
+    return lq_open_tokenizer(m->tok_dir, &m->tok);
+}
+
 lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena *arena,
                              lq_model *out)
 {
@@ -97,8 +109,7 @@ lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena 
     LQ_TRY(locate(model, arena, out));
     LQ_TRY(digest_of(out, arena, &out->digest));
     out->tok_dir = tokenizer != NULL ? tokenizer : out->dir;
-    const lq_status status =
-        lq_tokenizer_read(lq_arena_printf(arena, "%s/tokenizer.json", out->tok_dir), &out->tok);
+    const lq_status status = read_tokenizer(out, tokenizer);
     if (status == LQ_E_MEMORY)
         return status;
     if (status != LQ_OK)
