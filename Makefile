@@ -159,10 +159,11 @@ run-profile: release
 
 # The figures and tables come from stored runs; nothing is computed again. TeX's own files stay in build/.
 PUBLISHED := $(wildcard results/published.json)
+BESIDE := $(if $(wildcard results/reference/$(PROFILE)/runs),--beside results/reference/$(PROFILE))
 PDFLATEX = pdflatex -halt-on-error -interaction=nonstopmode -output-directory ../build/paper \
     -jobname main '\newcommand{\results}{../$(OUT)}\input{main.tex}' >../build/paper/main.out
 paper: release ## rebuilds tables and figures, and paper/main.pdf where TeX is, from stored results
-	@build/lcqat report $(OUT) $(PUBLISHED) --spec $(SPEC) --out $(OUT)
+	@build/lcqat report $(OUT) $(PUBLISHED) --spec $(SPEC) --out $(OUT) $(BESIDE)
 	@if ! test -f paper/main.tex; then echo "paper: no paper/main.tex: tables and figures only"; \
 	elif ! command -v pdflatex >/dev/null; then \
 	    echo "paper: no pdflatex (texlive-latex-recommended has it): tables and figures only"; \

@@ -23,6 +23,7 @@ enum {
     PERPLEXITY,
     CI,
     SD,
+    BESIDE,
     RATIO,
     SEEDS,
     DIFF,
@@ -47,6 +48,7 @@ static const lq_column main_column[N_MAIN] = {
     [PERPLEXITY] = {"Perplexity", "perplexity_mean", 'r', true, false},
     [CI] = {NULL, "perplexity_ci95", 'r', false, false},
     [SD] = {NULL, "perplexity_sd", 'r', false, false},
+    [BESIDE] = {"Reference machine", "perplexity_beside", 'r', false, false},
     [RATIO] = {"Ratio to full", "ratio_to_full", 'r', true, false},
     [SEEDS] = {"Seeds", "seeds", 'r', true, false},
     [DIFF] = {"Paired difference", "paired_difference", 'r', true, false},
@@ -108,6 +110,8 @@ static void fill_numbers(const lq_report *r, const lq_cell *c, lq_text_cell *row
         number(a, isnan(c->mean) ? none : lq_show_perplexity(a, c->mean, c->half), c->mean);
     row[CI].raw = lq_show_exact(a, c->half);
     row[SD].raw = lq_show_exact(a, c->sd);
+    row[BESIDE] = number(a, isnan(c->beside) ? "–" : lq_show_perplexity(a, c->beside, (double)NAN),
+                         c->beside);
     row[RATIO] = number(a, isnan(c->ratio) ? "–" : lq_arena_printf(a, "%.3f", c->ratio), c->ratio);
     row[DIFF] = number(a, isnan(c->diff) ? "–" : signed_number(a, c->diff, c->diff_half), c->diff);
     row[DIFF_CI].raw = lq_show_exact(a, c->diff_half);
@@ -137,7 +141,12 @@ static void fill_main(const lq_report *r, const lq_cell *c, lq_text_cell *row)
 void lq_report_main_table(const lq_report *r, const char *eval, lq_table *out)
 {
     const lq_cell *before = NULL;
-    lq_table_start(out, main_column, N_MAIN, r->arena);
+    lq_column *column = lq_arena_alloc(r->arena, sizeof main_column);
+    LQ_ASSERT(column != NULL);
+    memcpy(column, main_column, sizeof main_column);
+    if (r->n_beside == 0)
+        column[BESIDE].title = column[BESIDE].csv = NULL;
+    lq_table_start(out, column, N_MAIN, r->arena);
     for (size_t i = 0; i < r->n_cells; i++) {
         const lq_cell *c = &r->cell[i];
         if (eval && strcmp(c->eval, eval) != 0)

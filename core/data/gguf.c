@@ -249,7 +249,8 @@ static lq_status refuse_duplicates(const cursor *c, const lq_gguf *file)
 static lq_status take_tensors(cursor *c, uint64_t n, lq_gguf *out)
 {
     uint64_t *offset;
-    LQ_TRY(need(c, n > UINT64_MAX / TENSOR_BYTES ? UINT64_MAX : n * TENSOR_BYTES, "the tensors"));
+    LQ_TRY(need(c, n > UINT64_MAX / TENSOR_BYTES ? UINT64_MAX : n * TENSOR_BYTES,
+                "the list of tensors"));
     LQ_TRY(lq_arena_new(c->arena, &out->tensor, (size_t)n));
     LQ_TRY(lq_arena_new(c->arena, &offset, (size_t)n));
     for (size_t i = 0; i < (size_t)n; i++)

@@ -35,6 +35,8 @@ float lq_rope_frequency(double theta, const lq_rope_scaling *scaling, size_t dh,
 static bool explains(const lq_rope_scaling *s, const float *divisor, double theta, size_t dh)
 {
     for (size_t i = 0; i < dh / 2; i++) {
+        if (!(divisor[i] > 0))
+            return false;
         const double want = plain(theta, dh, i) / (double)divisor[i];
         if (!(fabs((double)lq_rope_frequency(theta, s, dh, i) - want) <= 1e-5 * want))
             return false;

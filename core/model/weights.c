@@ -17,7 +17,8 @@ static void add(lq_weights *w, lq_arena *arena, lq_weight_kind kind, size_t laye
             layer == SIZE_MAX ? name : lq_arena_printf(arena, "model.layers.%zu.%s", layer, name);
     }
     w->n_tensors++;
-    w->n += rows * cols;
+    if (__builtin_add_overflow(w->n, rows * cols, &w->n))
+        w->n = SIZE_MAX; /* and so it stays: lq_weights_list says so */
 }
 
 static void list_tensors(lq_weights *w, lq_arena *arena)
@@ -44,6 +45,10 @@ lq_status lq_weights_list(const lq_config *config, lq_arena *arena, lq_weights *
     if (config->source != NULL) /* which may live in another arena */
         out->config.source = lq_arena_printf(arena, "%s", config->source);
     list_tensors(out, arena);
+    if (out->n > SIZE_MAX / sizeof(float))
+        return lq_fail(LQ_E_SHAPE,
+                       "a model of %zu layers of width %zu and %zu does not fit in memory",
+                       config->L, config->D, config->F);
     LQ_TRY(lq_arena_new(arena, &out->tensor, out->n_tensors));
     list_tensors(out, arena);
     return LQ_OK;

@@ -4,18 +4,15 @@
 
 #include <string.h>
 
-/* X(our tensor, theirs after "blk.N.") */
-#define GGUF_NAMES(X)                                                                \
-    X(Q, "attn_q.weight")                                                            \
-    X(K, "attn_k.weight") X(V, "attn_v.weight") X(O, "attn_output.weight")           \
-        X(GATE, "ffn_gate.weight") X(UP, "ffn_up.weight") X(DOWN, "ffn_down.weight") \
-            X(INPUT_NORM, "attn_norm.weight") X(POST_NORM, "ffn_norm.weight")        \
-                X(Q_NORM, "attn_q_norm.weight") X(K_NORM, "attn_k_norm.weight")      \
-                    X(Q_BIAS, "attn_q.bias") X(K_BIAS, "attn_k.bias") X(V_BIAS, "attn_v.bias")
+/* After "blk.N.". */
 static const char *const layer_name[LQ_N_LAYER_TENSORS] = {
-#define X(id, name) [LQ_##id] = name,
-    GGUF_NAMES(X)
-#undef X
+    [LQ_Q] = "attn_q.weight",           [LQ_K] = "attn_k.weight",
+    [LQ_V] = "attn_v.weight",           [LQ_O] = "attn_output.weight",
+    [LQ_GATE] = "ffn_gate.weight",      [LQ_UP] = "ffn_up.weight",
+    [LQ_DOWN] = "ffn_down.weight",      [LQ_INPUT_NORM] = "attn_norm.weight",
+    [LQ_POST_NORM] = "ffn_norm.weight", [LQ_Q_NORM] = "attn_q_norm.weight",
+    [LQ_K_NORM] = "attn_k_norm.weight", [LQ_Q_BIAS] = "attn_q.bias",
+    [LQ_K_BIAS] = "attn_k.bias",        [LQ_V_BIAS] = "attn_v.bias",
 };
 static const char embed_name[] = "token_embd.weight", head_name[] = "output.weight",
                   norm_name[] = "output_norm.weight", rope_name[] = "rope_freqs.weight";
@@ -120,7 +117,10 @@ static lq_status read_rope(reader *r)
                            r->c.dh / 2);
         LQ_TRY(lq_arena_new(r->arena, &row, divisors->cols));
         lq_gguf_row(divisors, 0, row);
-        return lq_rope_of_divisors(row, r->c.rope_theta, r->c.dh, s);
+        if (lq_rope_of_divisors(row, r->c.rope_theta, r->c.dh, s) != LQ_OK)
+            return lq_fail(LQ_E_FORMAT, "%s: %s is neither linear nor llama3 scaling",
+                           r->file->path, rope_name);
+        return LQ_OK;
     }
     if (strcmp(type, "none") == 0 || (strcmp(type, "linear") == 0 && s->factor <= 1)) {
         *s = (lq_rope_scaling){.kind = LQ_ROPE_PLAIN}; /* a factor of 0 or 1 means none */

@@ -1,11 +1,12 @@
 /* The packed model on disk. Layout and versions: docs/formats.md. */
 #include "core/base/file.h"
+#include "core/base/sha256.h"
 #include "core/data/safetensors.h"
 #include "core/train/qmodel.h"
 
 #include <string.h>
 
-enum { FORMAT_VERSION = 1 };
+enum { FORMAT_VERSION = 2, OLDEST_VERSION = 1 }; /* 1 had no sha256 */
 
 bool lq_artifact_is_one(const char *dir)
 {
@@ -22,11 +23,12 @@ static lq_status write_json(lq_json *json, const char *path, lq_arena *scratch)
     return lq_file_write_all(path, text, strlen(text));
 }
 
-static lq_json *describe(const lq_qmodel *q)
+static lq_json *describe(const lq_qmodel *q, const lq_digest *packed)
 {
     lq_json *json = lq_json_object();
     lq_json_set_string(json, "format", "lcqat-packed");
     lq_json_set_number(json, "version", FORMAT_VERSION);
+    lq_json_set_string(json, "sha256", packed->hex);
     lq_json_set_string(json, "method", q->method->name);
     lq_json_set(json, "options",
                 lq_options_write(q->method->options, q->method->n_options, q->opts));
@@ -60,16 +62,19 @@ static lq_status tensor_bytes(const lq_qmodel *q, const lq_weight *w, lq_arena *
 
 static lq_status write_with(const lq_qmodel *q, const char *dir, lq_arena *arena)
 {
+    const char *packed = lq_arena_printf(arena, "%s/packed.safetensors", dir);
     lq_tensor *list;
+    lq_digest digest;
     LQ_TRY(lq_path_make_dirs(dir));
     LQ_TRY(lq_arena_new(arena, &list, q->w.n_tensors));
     for (size_t i = 0; i < q->w.n_tensors; i++)
         LQ_TRY(tensor_bytes(q, &q->w.tensor[i], arena, &list[i]));
-    LQ_TRY(lq_safetensors_write(lq_arena_printf(arena, "%s/packed.safetensors", dir), list,
-                                q->w.n_tensors, NULL, 0));
+    LQ_TRY(lq_safetensors_write(packed, list, q->w.n_tensors, NULL, 0));
+    LQ_TRY(lq_sha256_file(packed, &digest));
     LQ_TRY(write_json(lq_config_to_json(&q->w.config),
                       lq_arena_printf(arena, "%s/config.json", dir), arena));
-    return write_json(describe(q), lq_arena_printf(arena, "%s/quantization.json", dir), arena);
+    return write_json(describe(q, &digest), lq_arena_printf(arena, "%s/quantization.json", dir),
+                      arena);
 }
 
 lq_status lq_artifact_write(const lq_qmodel *q, const char *dir)
@@ -80,21 +85,50 @@ lq_status lq_artifact_write(const lq_qmodel *q, const char *dir)
     return status;
 }
 
-static lq_status read_method(const char *path, lq_method_lookup find, lq_arena *arena,
+/* packed.safetensors is the file that was written with this quantization.json, byte for byte. */
+static lq_status check_digest(const char *dir, const char *want, lq_arena *arena)
+{
+    const char *packed = lq_arena_printf(arena, "%s/packed.safetensors", dir);
+    lq_digest got;
+    LQ_TRY(lq_sha256_file(packed, &got));
+    if (strcmp(got.hex, want) == 0)
+        return LQ_OK;
+    return lq_fail(LQ_E_FORMAT,
+                   "%s: its SHA-256 is %.16s, quantization.json says %.16s: damaged, or of another "
+                   "model; copy it again",
+                   packed, got.hex, want);
+}
+
+static lq_status read_digest(const lq_json *json, const char *path, const char *dir, size_t version,
+                             lq_arena *arena)
+{
+    const char *want;
+    if (version == 0)
+        return lq_fail(LQ_E_FORMAT, "%s: version is missing", path);
+    if (version == OLDEST_VERSION)
+        return LQ_OK;
+    LQ_TRY(lq_json_text(json, path, "sha256", NULL, &want));
+    return check_digest(dir, want, arena);
+}
+
+static lq_status read_method(const char *dir, lq_method_lookup find, lq_arena *arena,
                              const lq_method **method, void **opts)
 {
+    const char *path = lq_arena_printf(arena, "%s/quantization.json", dir);
     lq_json *json;
     const char *format, *name;
     size_t version;
     LQ_TRY(lq_json_read(path, &json));
     lq_status status =
-        lq_json_only_keys(json, path, "format", "version", "method", "options", NULL);
+        lq_json_only_keys(json, path, "format", "version", "sha256", "method", "options", NULL);
     if (status == LQ_OK)
         status = lq_json_text(json, path, "format", NULL, &format);
     if (status == LQ_OK && strcmp(format, "lcqat-packed") != 0)
         status = lq_fail(LQ_E_FORMAT, "%s: format '%s' is not lcqat-packed", path, format);
     if (status == LQ_OK)
-        status = lq_json_size(json, path, "version", FORMAT_VERSION, FORMAT_VERSION, 0, &version);
+        status = lq_json_size(json, path, "version", OLDEST_VERSION, FORMAT_VERSION, 0, &version);
+    if (status == LQ_OK)
+        status = read_digest(json, path, dir, version, arena);
     if (status == LQ_OK)
         status = lq_json_text(json, path, "method", NULL, &name);
     if (status == LQ_OK)
@@ -148,8 +182,7 @@ lq_status lq_artifact_read(const char *dir, lq_method_lookup find, lq_arena *are
     lq_config config;
     lq_weights empty;
     LQ_TRY(lq_config_read(lq_arena_printf(arena, "%s/config.json", dir), arena, &config));
-    LQ_TRY(read_method(lq_arena_printf(arena, "%s/quantization.json", dir), find, arena, &method,
-                       &opts));
+    LQ_TRY(read_method(dir, find, arena, &method, &opts));
     LQ_TRY(lq_weights_new(&config, arena, &empty));
     LQ_TRY(lq_qmodel_new(&empty, method, opts, arena, out));
     lq_safetensors file;

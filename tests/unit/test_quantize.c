@@ -290,6 +290,63 @@ static void every_method_survives_the_disk(void **state)
     lq_arena_close(&b.arena);
 }
 
+/* Replaces `from` by `to` in DIR/quantization.json. */
+static void edit(bed *b, const char *dir, const char *from, const char *to)
+{
+    const char *path = lq_arena_printf(&b->arena, "%s/quantization.json", dir);
+    char *text;
+    size_t n;
+    check_ok(lq_file_read(path, &b->arena, &text, &n));
+    char *at = strstr(text, from);
+    assert_non_null(at);
+    const char *edited =
+        lq_arena_printf(&b->arena, "%.*s%s%s", (int)(at - text), text, to, at + strlen(from));
+    check_ok(lq_file_write_all(path, edited, strlen(edited)));
+}
+
+static void read_refused(bed *b, const char *dir, lq_status want, const char *words)
+{
+    lq_qmodel back;
+    lq_packed_size size;
+    const lq_status got = lq_artifact_read(dir, lq_method_find, &b->arena, &back, &size);
+    if (got != want || strstr(lq_status_note(), words) == NULL)
+        fail_msg("%s \"%s\", not \"%s\"", lq_status_name(got), got ? lq_status_note() : "", words);
+}
+
+/* A bit that no rule of the format would miss is missed by its digest. */
+static void a_damaged_packed_model_is_refused(void **state)
+{
+    (void)state;
+    bed b;
+    lq_qmodel q, back;
+    lq_packed_size size;
+    char dir[64];
+    bed_new(&b);
+    temporary(dir, sizeof dir);
+    quantize_with(&b, "rtn", &q);
+    check_ok(lq_artifact_write(&q, dir));
+    const char *path = lq_arena_printf(&b.arena, "%s/packed.safetensors", dir);
+    char *bytes;
+    size_t n;
+    check_ok(lq_file_read(path, &b.arena, &bytes, &n));
+    bytes[n - 40] ^= 1;
+    check_ok(lq_file_write_all(path, bytes, n));
+    read_refused(&b, dir, LQ_E_FORMAT, "damaged, or of another model");
+    bytes[n - 40] ^= 1;
+    check_ok(lq_file_write_all(path, bytes, n));
+    check_ok(lq_artifact_read(dir, lq_method_find, &b.arena, &back, &size));
+    edit(&b, dir, "\"version\": 2", "\"version\": 3");
+    read_refused(&b, dir, LQ_E_OPTION, "version");
+    edit(&b, dir, "\"version\": 3,", "");
+    read_refused(&b, dir, LQ_E_FORMAT, "version is missing");
+    edit(&b, dir, "\"sha256\"", "\"version\": 1, \"sha256\""); /* which was not looked at */
+    check_ok(lq_artifact_read(dir, lq_method_find, &b.arena, &back, &size));
+    edit(&b, dir, "\"version\": 1, \"sha256\"", "\"version\": 2, \"sha1\"");
+    read_refused(&b, dir, LQ_E_OPTION, "sha1");
+    check_ok(lq_path_remove_tree(dir));
+    lq_arena_close(&b.arena);
+}
+
 static void full_precision_through_bytes_is_the_model(void **state)
 {
     (void)state;
@@ -347,6 +404,7 @@ int main(void)
         cmocka_unit_test(odd_gram_files_are_refused),
         cmocka_unit_test(a_file_replaces_calibration),
         cmocka_unit_test(every_method_survives_the_disk),
+        cmocka_unit_test(a_damaged_packed_model_is_refused),
         cmocka_unit_test(full_precision_through_bytes_is_the_model),
         cmocka_unit_test(missing_calibration_is_an_error_with_a_name),
         cmocka_unit_test(perplexity_follows_its_definition),
