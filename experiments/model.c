@@ -109,16 +109,25 @@ static void keep_reason(lq_model *m, lq_status status, lq_arena *arena)
     m->tok = NULL;
 }
 
+/* The one asked for; else a GGUF file's own; else that of the directory. */
+static lq_status read_tokenizer(lq_model *m, const char *asked)
+{
+    if (asked == NULL && m->form == LQ_MODEL_GGUF) {
+        const lq_status status = lq_open_tokenizer(m->path, &m->tok);
+        if (status != LQ_E_MISSING)
+            return status;
+    }
+    return lq_open_tokenizer(m->tok_dir, &m->tok);
+}
+
 lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena *arena,
                              lq_model *out)
 {
     memset(out, 0, sizeof *out);
     LQ_TRY(locate(model, arena, out));
     LQ_TRY(digest_of(out, arena, &out->digest));
-    out->tok_dir = out->form == LQ_MODEL_GGUF ? out->path : out->dir;
-    if (tokenizer != NULL)
-        out->tok_dir = tokenizer;
-    const lq_status status = lq_open_tokenizer(out->tok_dir, &out->tok);
+    out->tok_dir = tokenizer != NULL ? tokenizer : out->dir;
+    const lq_status status = read_tokenizer(out, tokenizer);
     if (status == LQ_E_MEMORY)
         return status;
     if (status != LQ_OK)

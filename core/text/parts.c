@@ -18,9 +18,12 @@ static lq_token_type type_of(const lq_tokenizer_parts *p, size_t id)
 
 /* --- what is around the model ----------------------------------------------------------------- */
 
+#define STRIP(n) ",{\"type\":\"Strip\",\"content\":\" \",\"start\":" n ",\"stop\":0}"
+
 /* SentencePiece's own normalizer as Hugging Face writes it, the prefix and the extra spaces as asked. */
 static const char *sentencepiece(const lq_tokenizer_parts *p, lq_arena *arena)
 {
+    const char *strip = p->no_space_prefix ? "" : p->squeeze_spaces ? STRIP("1000000") : STRIP("1");
     return lq_arena_printf(
         arena,
         "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[%s%s"
@@ -29,10 +32,9 @@ static const char *sentencepiece(const lq_tokenizer_parts *p, lq_arena *arena)
         "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},"
         "{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}%s]}}",
         p->squeeze_spaces ? "{\"type\":\"Replace\",\"pattern\":{\"Regex\":"
-                            "\"\\\\A +| +\\\\z| +(?= )\"},\"content\":\"\"},"
+                            "\"\\\\A +|[ \xE2\x96\x81]+\\\\z| +(?= )\"},\"content\":\"\"},"
                           : "",
-        p->no_space_prefix ? "" : "{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"},",
-        p->no_space_prefix ? "" : ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}");
+        p->no_space_prefix ? "" : "{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"},", strip);
 }
 
 static lq_status read_components(builder *b, const char *json)
