@@ -153,7 +153,9 @@ static lq_status read_prompt(const lq_args *args, const lq_model *model, lq_aren
         LQ_TRY(lq_chat_prompt(form, model->dir, text, arena, chat));
         text = chat->prompt;
     }
-    LQ_TRY(lq_tokenizer_encode(model->tok, text, strlen(text), arena, ids, n));
+    /* A chat template writes the special tokens itself; else there is the BOS of the model's training. */
+    const unsigned flags = lq_args_flag(args, "chat") ? 0 : LQ_ENCODE_SPECIAL;
+    LQ_TRY(lq_tokenizer_encode_with(model->tok, text, strlen(text), flags, arena, ids, n));
     const uint32_t end = lq_tokenizer_end_of_text(model->tok);
     if (*n == 0 && end != UINT32_MAX) { /* a text begins where another ended */
         LQ_TRY(lq_arena_new(arena, ids, 1));

@@ -13,7 +13,8 @@ lq_status lq_teacher_lane_new(const lq_teacher_source *teacher, const lq_config 
                               size_t T, double temperature, lq_arena *arena, lq_teacher_lane *out)
 {
     *out = (lq_teacher_lane){.teacher = teacher, .temperature = temperature, .T = T};
-    return teacher->w != NULL ? lq_lane_new(config, B, T, LQ_KEEP_NOTHING, arena, &out->acts) : LQ_OK;
+    return teacher->w != NULL ? lq_lane_new(config, B, T, LQ_KEEP_NOTHING, arena, &out->acts)
+                              : LQ_OK;
 }
 
 void lq_teacher_read(lq_teacher_lane *lane, const uint32_t *tokens, size_t sequence, size_t B)

@@ -38,6 +38,7 @@ for part in core baselines experiments; do
         not_ok objects "no $objects/$part; type make" && exit 1
     fi
 done
+cp -p "$objects/dnnl.stamp" "$tree/$objects/" # or what depends on it would be compiled again
 [ "$objects" = build/release ] || LCQAT_HERE=$objects/lcqat
 before=$(digests)
 

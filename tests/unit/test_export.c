@@ -73,6 +73,8 @@ static void other_formats_export_to_hugging_face(void **state)
         assert_memory_equal(back.q.w.flat, m.q.w.flat, m.q.w.n * sizeof(float));
         assert_true(back.q.w.config.eps > 0.99e-5 && back.q.w.config.eps < 1.01e-5);
         assert_true(back.q.w.config.tied == m.q.w.config.tied);
+        lq_model_close(&m);
+        lq_model_close(&back);
     }
 }
 
