@@ -20,9 +20,13 @@ NEED_BUILD := gcc=cmd:gcc libc6-dev=file:/usr/include/stdio.h pkg-config=cmd:pkg
     libpcre2-dev=pc:libpcre2-8
 NEED_TEST  := libcmocka-dev=pc:cmocka gnuplot-nox=cmd:gnuplot
 NEED_RUN   := gnuplot-nox=cmd:gnuplot ca-certificates=file:/etc/ssl/certs/ca-certificates.crt
+# Not needed to build: without it compute=bf16 is refused.
+NEED_EXTRA := libdnnl-dev=file:/usr/include/oneapi/dnnl/dnnl.h
 NEED_LINT  := clang-format=cmd:clang-format clang=cmd:clang clang-tidy=cmd:clang-tidy \
     cppcheck=cmd:cppcheck shellcheck=cmd:shellcheck
 MODULES    := $(patsubst pc:%,%,$(filter pc:%,$(subst =, ,$(NEED_BUILD))))
+
+DNNL ?= $(if $(wildcard $(patsubst libdnnl-dev=file:%,%,$(NEED_EXTRA))),-ldnnl)
 
 # Asked once, when a recipe first needs it: by then what was missing is installed.
 once = $(eval $(1) := $(2))$($(1))
@@ -31,7 +35,7 @@ BLAS_LIB   = $(call once,BLAS_LIB,$(patsubst %/,%,$(dir $(firstword $(shell ls -
 BLAS_INC   = $(call once,BLAS_INC,$(patsubst %/,%,$(dir $(firstword $(shell ls -d /usr/include/*/openblas-openmp/cblas.h)))))
 PKG_CFLAGS = $(call once,PKG_CFLAGS,$(shell pkg-config --cflags $(MODULES)) -isystem $(BLAS_INC))
 PKG_LIBS   = $(call once,PKG_LIBS,$(shell pkg-config --libs $(MODULES)) \
-    -Wl$(comma)--as-needed -L$(BLAS_LIB) -Wl$(comma)-rpath$(comma)$(BLAS_LIB) -lopenblas)
+    -Wl$(comma)--as-needed -L$(BLAS_LIB) -Wl$(comma)-rpath$(comma)$(BLAS_LIB) -lopenblas $(DNNL))
 IS_CLANG   = $(call once,IS_CLANG,$(findstring clang,$(shell $(CC) --version)))
 comma := ,
 
@@ -113,6 +117,12 @@ $(BUILD)/experiments/version.o: $(BUILD)/version.stamp
 $(BUILD)/version.stamp: always
 	@mkdir -p $(@D); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
 
+# And so is what depends on oneDNN being there.
+$(BUILD)/core/math/gemm_bf16.o: FILE_FLAGS += $(if $(DNNL),-DLQ_HAVE_DNNL)
+$(BUILD)/core/math/gemm_bf16.o: $(BUILD)/dnnl.stamp
+$(BUILD)/dnnl.stamp: always
+	@mkdir -p $(@D); echo '$(DNNL)' | cmp -s - $@ || echo '$(DNNL)' > $@
+
 # As archives: a test takes from the commands what it needs and no more.
 LIBS := $(BUILD)/libexperiments.a $(BUILD)/liblcqat.a
 $(BUILD)/libexperiments.a: $(filter-out $(BUILD)/experiments/main.o,$(APP_OBJ))
@@ -137,7 +147,7 @@ help: ## lists the targets
 need-build:
 	@experiments/deps.sh --check $(NEED_BUILD)
 deps: ## installs what the machine lacks (root or sudo), or prints the command to type
-	@experiments/deps.sh $(sort $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN))
+	@experiments/deps.sh $(sort $(NEED_BUILD) $(NEED_TEST) $(NEED_RUN) $(NEED_EXTRA))
 
 PROFILES := $(patsubst experiments/specs/%.json,%,$(wildcard experiments/specs/*.json))
 ifneq ($(filter reproduce run-profile paper,$(MAKECMDGOALS)),)
@@ -159,10 +169,11 @@ run-profile: release
 
 # The figures and tables come from stored runs; nothing is computed again. TeX's own files stay in build/.
 PUBLISHED := $(wildcard results/published.json)
+BESIDE := $(if $(wildcard results/reference/$(PROFILE)/runs),--beside results/reference/$(PROFILE))
 PDFLATEX = pdflatex -halt-on-error -interaction=nonstopmode -output-directory ../build/paper \
     -jobname main '\newcommand{\results}{../$(OUT)}\input{main.tex}' >../build/paper/main.out
 paper: release ## rebuilds tables and figures, and paper/main.pdf where TeX is, from stored results
-	@build/lcqat report $(OUT) $(PUBLISHED) --spec $(SPEC) --out $(OUT)
+	@build/lcqat report $(OUT) $(PUBLISHED) --spec $(SPEC) --out $(OUT) $(BESIDE)
 	@if ! test -f paper/main.tex; then echo "paper: no paper/main.tex: tables and figures only"; \
 	elif ! command -v pdflatex >/dev/null; then \
 	    echo "paper: no pdflatex (texlive-latex-recommended has it): tables and figures only"; \

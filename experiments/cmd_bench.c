@@ -1,7 +1,9 @@
 /* lcqat bench: each figure as a ratio to what this machine can do, measured in the same process. */
 #include "core/base/clock.h"
 #include "core/math/gemm.h"
+#include "core/math/gemm_bf16.h"
 #include "core/math/kernels.h"
+#include "core/model/decode.h"
 #include "core/train/trainer.h"
 #include "experiments/catalog.h"
 #include "experiments/command.h"
@@ -194,10 +196,128 @@ static lq_status kernels(bench *b)
     return LQ_OK;
 }
 
+/* ---- Decoding: a model of SmolLM2-135M's shape with a fifth of its layers ------------------------- */
+
+enum { MOST_ROWS = 16, POSITIONS = 64 };
+typedef struct decoding {
+    const lq_weights *w;
+    lq_decoder *d;
+    size_t rows;
+    uint32_t sequence[MOST_ROWS], token[MOST_ROWS];
+    float *logits;
+} decoding;
+
+static void decode_one(void *context)
+{
+    decoding *c = context;
+    if (c->d->length[0] == POSITIONS)
+        for (size_t b = 0; b < c->rows; b++)
+            lq_decoder_reset(c->d, b);
+    lq_decoder_step(c->w, c->d, c->rows, c->sequence, c->token, c->logits);
+}
+
+static lq_status decode(bench *b)
+{
+    lq_config c = {.D = 576, .F = 1536, .L = 6, .H = 9, .Hkv = 3, .dh = 64, .V = 49152};
+    lq_weights w;
+    double memory;
+    c.eps = 1e-5;
+    c.rope_theta = 1e5;
+    c.tied = true;
+    LQ_TRY(lq_memory_peak(b->arena, &memory));
+    report(b, "memory read", memory * 1e-9, "GB/s", 1, "itself");
+    const lq_mark mark = lq_arena_mark(b->arena);
+    LQ_TRY(lq_weights_new(&c, b->arena, &w));
+    for (size_t i = 0; i < w.n; i++)
+        w.flat[i] = (float)(i % 17) * 0.01f - 0.08f;
+    for (size_t rows = 1; rows <= MOST_ROWS; rows *= 16) {
+        decoding run = {.w = &w, .rows = rows};
+        for (size_t i = 0; i < rows; i++)
+            run.sequence[i] = run.token[i] = (uint32_t)i;
+        LQ_TRY(lq_decoder_new(&c, rows, POSITIONS, b->arena, &run.d));
+        LQ_TRY(lq_arena_new(b->arena, &run.logits, rows * c.V));
+        const double s = lq_median_s(decode_one, &run);
+        if (rows == 1) /* every weight is read once a token */
+            report(b, "decode 1 sequence", 1 / s, "token/s",
+                   (double)w.n * sizeof(float) / s / memory, "memory read");
+        else
+            report(b, "decode 16 sequences", (double)rows / s, "token/s",
+                   (double)rows * lq_forward_flops(&c, 1) / s / b->peak, "gemm f32 1024");
+    }
+    lq_arena_release(b->arena, mark);
+    return LQ_OK;
+}
+
+/* ---- bfloat16: a product a thread, as lanes have it ----------------------------------------------- */
+
+enum { ORDER = 1024 };
+typedef struct lanes {
+    size_t n;
+    lq_bf16 **products; /* (n); NULL: in float */
+    const float *a, *b;
+    float *c; /* (n,ORDER,ORDER) */
+} lanes;
+
+static void multiply_in_lanes(void *context)
+{
+    const lanes *l = context;
+#pragma omp parallel for schedule(static, 1)
+    for (size_t i = 0; i < l->n; i++) {
+        float *c = l->c + i * ORDER * ORDER;
+        if (l->products != NULL)
+            lq_bf16_gemm(l->products[i], LQ_GEMM_NT, ORDER, ORDER, ORDER, l->a, ORDER, l->b, ORDER,
+                         0, c, ORDER);
+        else
+            lq_gemm_nt(ORDER, ORDER, ORDER, 1, l->a, ORDER, l->b, ORDER, 0, c, ORDER);
+    }
+}
+
+static lq_status measure_bf16(bench *b, lanes *l)
+{
+    float *a, *c;
+    LQ_TRY(lq_arena_new(b->arena, &a, ORDER * ORDER));
+    LQ_TRY(lq_arena_new(b->arena, &c, l->n * ORDER * ORDER));
+    for (size_t i = 0; i < ORDER * ORDER; i++)
+        a[i] = (float)(i % 7) * 0.1f;
+    l->a = l->b = a;
+    l->c = c;
+    const double flops = 2.0 * ORDER * ORDER * (double)ORDER * (double)l->n;
+    for (size_t i = 0; i < l->n; i++)
+        LQ_TRY(lq_bf16_open(ORDER * ORDER, &l->products[i]));
+    const double fast = lq_median_s(multiply_in_lanes, l);
+    lanes plain = *l;
+    plain.products = NULL;
+    const double slow = lq_median_s(multiply_in_lanes, &plain);
+    report(b, "gemm f32 1024 in lanes", flops / slow * 1e-9, "GFLOP/s", flops / slow / b->peak,
+           "gemm f32 1024");
+    report(b, "gemm bf16 1024 in lanes", flops / fast * 1e-9, "GFLOP/s", slow / fast,
+           "gemm f32 1024 in lanes");
+    return LQ_OK;
+}
+
+static lq_status bf16(bench *b)
+{
+    if (lq_bf16_check() != LQ_OK) {
+        lq_json_set_string(b->out, "gemm bf16 1024 in lanes", lq_status_note());
+        if (!b->json)
+            printf("%-28s %s\n", "gemm bf16 1024 in lanes", lq_status_note());
+        return LQ_OK;
+    }
+    const lq_mark mark = lq_arena_mark(b->arena);
+    lanes l = {.n = (size_t)omp_get_max_threads()};
+    LQ_TRY(lq_arena_new(b->arena, &l.products, l.n));
+    const lq_status status = measure_bf16(b, &l);
+    for (size_t i = 0; i < l.n; i++)
+        lq_bf16_close(l.products[i]);
+    lq_arena_release(b->arena, mark);
+    return status;
+}
+
 static const struct {
     const char *name;
     lq_status (*run)(bench *);
-} suite[] = {{"gemm", NULL}, {"train", training_step}, {"ptq", ldlq}, {"kernels", kernels}};
+} suite[] = {{"gemm", NULL},     {"bf16", bf16}, {"train", training_step},
+             {"decode", decode}, {"ptq", ldlq},  {"kernels", kernels}};
 enum { N_SUITE = sizeof suite / sizeof suite[0] };
 
 static lq_status run(const lq_args *args, lq_arena *arena)
@@ -208,7 +328,8 @@ static lq_status run(const lq_args *args, lq_arena *arena)
         while (j < N_SUITE && strcmp(suite[j].name, lq_args_at(args, i)) != 0)
             j++;
         if (j == N_SUITE)
-            return lq_fail(LQ_E_OPTION, "bench: '%s' is none of gemm, train, ptq, kernels",
+            return lq_fail(LQ_E_OPTION,
+                           "bench: '%s' is none of gemm, bf16, train, decode, ptq, kernels",
                            lq_args_at(args, i));
     }
     b.out = lq_json_object();
@@ -236,8 +357,8 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 static const lq_arg_spec spec[] = {LQ_ARG_JSON};
 const lq_command lq_command_bench = {
     .name = "bench",
-    .summary = "measures speed: GEMM peak, training step, PTQ, kernels",
-    .positionals = "[gemm|train|ptq|kernels]...",
+    .summary = "measures speed: GEMM peak, bfloat16, training step, decoding, PTQ, kernels",
+    .positionals = "[gemm|bf16|train|decode|ptq|kernels]...",
     .lowest = 0,
     .highest = N_SUITE,
     .spec = spec,

@@ -1,6 +1,7 @@
 /* lcqat doctor: what this machine offers, and what each missing piece would give. */
 #include "core/data/corpus.h"
 #include "core/math/gemm.h"
+#include "core/math/gemm_bf16.h"
 #include "core/math/kernels.h"
 #include "experiments/command.h"
 #include "experiments/version.h"
@@ -23,7 +24,7 @@ static const piece pieces[] = {
     {"TeX", "pdflatex", "paper/main.pdf of `make paper`"},
     {"apt-get", "apt-get", "the corpus techdocs, made from Debian's documentation packages"},
     {"MPI", "mpirun", "nothing in this version: sweeps are divided by `sweep --shard I/N`"},
-    {"oneDNN", "/usr/lib/*/libdnnl.so*", "nothing in this version: products in bfloat16"},
+    {"oneDNN", "/usr/lib/*/libdnnl.so*", "products in bfloat16 (train.compute=bf16)"},
 };
 enum { N_PIECES = sizeof pieces / sizeof pieces[0] };
 
@@ -33,8 +34,8 @@ typedef struct flag { /* an instruction set, as /proc/cpuinfo names it */
 static const flag flags[] = {
     {"avx2", "kernels v3"},
     {"avx512f", "kernels v4"},
-    {"avx512_bf16", "not used in this version"},
-    {"amx_bf16", "not used in this version"},
+    {"avx512_bf16", "train.compute=bf16"},
+    {"amx_bf16", "train.compute=bf16"},
 };
 enum { N_FLAGS = sizeof flags / sizeof flags[0] };
 
@@ -112,6 +113,8 @@ static lq_json *to_json(lq_arena *arena)
     lq_json_set(json, "program", lq_program_to_json());
     lq_json_set(json, "machine", lq_machine_to_json());
     lq_json_set_number(json, "threads", omp_get_max_threads());
+    lq_json_set_bool(json, "bf16", lq_bf16_check() == LQ_OK);
+    lq_json_set_string(json, "bf16_library", lq_bf16_library());
     for (size_t i = 0; i < N_FLAGS; i++)
         lq_json_set_bool(isa, flags[i].flag, has_flag(all, flags[i].flag, arena));
     for (size_t i = 0; i < N_PIECES; i++)
@@ -137,6 +140,10 @@ static void print_machine(lq_arena *arena)
     lq_json_free(machine);
     printf("%-12s %s\n", "BLAS", lq_blas_name());
     printf("%-12s %s\n", "kernels", lq_kernels_isa());
+    if (lq_bf16_check() == LQ_OK)
+        printf("%-12s %s\n", "bf16", lq_bf16_library());
+    else
+        printf("%-12s no (%s)\n", "bf16", lq_status_note());
     for (size_t i = 0; i < N_FLAGS; i++)
         printf("%-12s %s (%s)\n", flags[i].flag, has_flag(all, flags[i].flag, arena) ? "yes" : "no",
                flags[i].use);

@@ -42,6 +42,9 @@ static lq_status build(lq_report *r, const lq_args *args, const char *out)
 {
     for (size_t i = 0; i < lq_args_count(args); i++)
         LQ_TRY(lq_report_add(r, lq_args_at(args, i)));
+    const char *beside = lq_args_text(args, "beside", NULL);
+    if (beside != NULL)
+        LQ_TRY(lq_report_add_beside(r, beside));
     LQ_TRY(lq_report_arrange(r));
     LQ_TRY(lq_report_write(r, out, plots_dir(args, r->arena)));
     lq_json *json = summary(r, out);
@@ -75,6 +78,7 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 static const lq_arg_spec spec_table[] = {
     {"out", 'o', LQ_ARG_TEXT, "DIR", "where the report goes"},
     {"spec", 0, LQ_ARG_TEXT, "SPEC.json", "labels, order, and which runs were to be there"},
+    {"beside", 0, LQ_ARG_TEXT, "RESULTS", "results of another machine: a column of the same runs"},
     {"reference", 0, LQ_ARG_TEXT, "VARIANT", "the variant that others are paired with"},
     {"plots", 0, LQ_ARG_TEXT, "DIR", "the gnuplot scripts (plots)"},
     LQ_ARG_JSON,

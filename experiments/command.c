@@ -5,28 +5,15 @@
 #include <stdio.h>
 
 #define LQ_COMMAND(name) extern const lq_command lq_command_##name;
-#define LQ_ABSENT(name, summary)
 #include "experiments/commands.def"
 #undef LQ_COMMAND
-#undef LQ_ABSENT
 
 const lq_command *const lq_command_table[] = {
 #define LQ_COMMAND(name) &lq_command_##name,
-#define LQ_ABSENT(name, summary)
 #include "experiments/commands.def"
 #undef LQ_COMMAND
-#undef LQ_ABSENT
 };
 const size_t lq_command_count = sizeof lq_command_table / sizeof lq_command_table[0];
-
-const lq_absent_command lq_absent_table[] = {
-#define LQ_COMMAND(name)
-#define LQ_ABSENT(name, summary) {#name, summary},
-#include "experiments/commands.def"
-#undef LQ_COMMAND
-#undef LQ_ABSENT
-};
-const size_t lq_absent_count = sizeof lq_absent_table / sizeof lq_absent_table[0];
 
 void lq_print_json(lq_json *object)
 {

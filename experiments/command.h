@@ -18,12 +18,6 @@ typedef struct lq_command {
 
 extern const lq_command *const lq_command_table[];
 extern const size_t lq_command_count;
-/* Commands of later versions: name, summary. */
-typedef struct lq_absent_command {
-    const char *name, *summary;
-} lq_absent_command;
-extern const lq_absent_command lq_absent_table[];
-extern const size_t lq_absent_count;
 
 #define LQ_ARG_JSON                                               \
     {                                                             \

@@ -22,9 +22,6 @@ static void print_commands(void)
     printf("lcqat %s\nusage: lcqat COMMAND [options];  lcqat help COMMAND\n\n", lq_version());
     for (size_t i = 0; i < lq_command_count; i++)
         printf("  %-16s %s\n", lq_command_table[i]->name, lq_command_table[i]->summary);
-    for (size_t i = 0; i < lq_absent_count; i++)
-        printf("  %-16s %s (not available in this version)\n", lq_absent_table[i].name,
-               lq_absent_table[i].summary);
 }
 
 static const lq_command *find(const char *name)
@@ -39,9 +36,6 @@ static lq_status unknown(const char *name)
 {
     const char *names[64];
     size_t n = 0;
-    for (size_t i = 0; i < lq_absent_count; i++)
-        if (strcmp(name, lq_absent_table[i].name) == 0)
-            return lq_fail(LQ_E_UNAVAILABLE, "%s: not available in this version", name);
     for (size_t i = 0; i < lq_command_count && n < 64; i++)
         names[n++] = lq_command_table[i]->name;
     const char *near = lq_text_nearest(name, names, n);

@@ -49,3 +49,39 @@ lq_status lq_gemm_peak(lq_arena *arena, double *flops)
     *flops = 2.0 * ORDER * ORDER * (double)ORDER / lq_median_s(multiply, &s);
     return LQ_OK;
 }
+
+enum { WORDS = 1 << 25, CHUNK = 1 << 16 };
+typedef struct memory {
+    const uint64_t *word;
+    uint64_t sum;
+} memory;
+
+static void read_all(void *context)
+{
+    memory *m = context;
+    uint64_t sum = 0;
+#pragma omp parallel for schedule(static) reduction(+ : sum) /* whole numbers: any order will do */
+    for (size_t at = 0; at < WORDS; at += CHUNK) {
+        uint64_t part[8] = {0};
+        for (size_t i = at; i < at + CHUNK; i += 8)
+            for (size_t j = 0; j < 8; j++)
+                part[j] += m->word[i + j];
+        for (size_t j = 0; j < 8; j++)
+            sum += part[j];
+    }
+    m->sum = sum; /* somebody looks, so it is done */
+}
+
+lq_status lq_memory_peak(lq_arena *arena, double *bytes)
+{
+    const lq_mark mark = lq_arena_mark(arena);
+    uint64_t *word;
+    LQ_TRY(lq_arena_new(arena, &word, WORDS));
+    for (size_t i = 0; i < WORDS; i++)
+        word[i] = i;
+    memory m = {.word = word};
+    *bytes = (double)WORDS * sizeof *word / lq_median_s(read_all, &m);
+    LQ_ASSERT(m.sum == (uint64_t)WORDS * (WORDS - 1) / 2);
+    lq_arena_release(arena, mark);
+    return LQ_OK;
+}

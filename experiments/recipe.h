@@ -20,7 +20,8 @@ typedef struct lq_train_opts {
     size_t teacher_topk; /* 0: the teacher runs beside the student */
     int data_from;       /* LQ_DATA_... */
     double sample_temperature, sample_top_p;
-    size_t prompt; /* tokens of text that a continuation begins with */
+    int checkpointing, compute; /* lq_checkpointing, lq_compute */
+    size_t prompt;              /* tokens of text that a continuation begins with */
 } lq_train_opts;
 enum { LQ_NORMALIZE_TOKEN, LQ_NORMALIZE_SEQUENCE };
 enum { LQ_DATA_TEXT, LQ_DATA_TEACHER, LQ_DATA_CONTINUATION };

@@ -25,6 +25,8 @@ typedef struct lq_record { /* one stored run; strings live in the report's arena
     const char *named;   /* the recipe that it names; "common" for none */
     const char *changed; /* "train.lr": what it has otherwise than that recipe; "" for nothing */
     double bits, fraction, perplexity; /* perplexity: NaN unless FINISHED and finite */
+    double
+        beside; /* perplexity of the same run on the other machine (lq_report_add_beside); NaN: none */
     size_t seed;
     lq_outcome outcome;
 } lq_record;
@@ -44,6 +46,8 @@ typedef struct lq_cell { /* a row of the table: runs that differ in the seed alo
     /* Of the finished runs; NaN when there are none (half, sd: fewer than two). */
     double mean, sd, half; /* perplexity; half: of the 95 % interval, Student's t over the seeds */
     double bits_per_weight, tokens;
+    double
+        beside;   /* mean of the same runs on the other machine, when all finished runs are there */
     double ratio; /* mean over that of full precision */
     double diff,
         diff_half;   /* paired with the reference variant at this fraction, over common seeds */
@@ -74,6 +78,7 @@ typedef struct lq_report {
         reference; /* variant that others are paired with; NULL: the spec's, else the first trained */
     lq_record *record;
     size_t n_records, room;
+    size_t n_beside;    /* records that another machine's store has, too */
     size_t n_again;     /* records found in more than one store */
     double worst_again; /* largest relative difference of their perplexities */
     lq_names variants, models, evals;
@@ -89,6 +94,9 @@ typedef struct lq_report {
 /* A directory: a store, or one with a store in runs/. A file: published.json. Of a run in two stores the
  * first counts. LQ_E_MISSING: neither; LQ_E_OPTION: two published files. */
 lq_status lq_report_add(lq_report *r, const char *path);
+/* Results of another machine, in the same forms, for a column of their own: of a run that is in the report
+ * the perplexity there. What is in no other store makes no row. Call it after all lq_report_add. */
+lq_status lq_report_add_beside(lq_report *r, const char *path);
 lq_status lq_report_arrange(lq_report *r);
 void lq_report_measure(lq_report *r); /* the last part of arranging: the numbers of every cell */
 /* Makes DIR with table.{md,csv}, table*.tex, search.{md,csv}, claims.{md,csv,tex}, published.{md,csv},

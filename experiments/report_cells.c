@@ -57,19 +57,22 @@ const lq_cell *lq_report_cell(const lq_report *r, const char *eval, const char *
 static void measure_alone(lq_cell *c, lq_arena *scratch)
 {
     lq_mark mark = lq_arena_mark(scratch);
-    double *x = lq_arena_f64(scratch, c->n + 1), bits = 0, tokens = 0;
+    double *x = lq_arena_f64(scratch, c->n + 1), bits = 0, tokens = 0, beside = 0;
     size_t n = 0, with_bits = 0, with_tokens = 0;
     for (size_t i = 0; i < c->n; i++) {
         const double b = lq_store_metric(c->run[i]->json, "bits_per_weight");
         const double t = lq_store_metric(c->run[i]->json, "tokens_seen");
-        if (isfinite(c->run[i]->perplexity))
+        if (isfinite(c->run[i]->perplexity)) {
             x[n++] = c->run[i]->perplexity;
+            beside += c->run[i]->beside; /* NaN when one is missing there */
+        }
         if (isfinite(b))
             bits += (with_bits++, b);
         if (isfinite(t) && c->run[i]->outcome == LQ_FINISHED)
             tokens += (with_tokens++, t);
     }
     lq_mean_sd(x, n, &c->mean, &c->sd);
+    c->beside = n > 0 ? beside / (double)n : (double)NAN;
     c->half = n < 2 ? (double)NAN : lq_student_half(c->sd, n);
     c->bits_per_weight = with_bits ? bits / (double)with_bits : (double)NAN;
     c->tokens = with_tokens ? tokens / (double)with_tokens : (double)NAN;
@@ -99,7 +102,7 @@ static double of_seed(const lq_cell *c, size_t seed)
 static void measure_pair(const lq_report *r, lq_cell *c, lq_arena *scratch)
 {
     c->diff = c->diff_half = (double)NAN;
-    if (!r->reference || c->kind != LQ_CELL_QAT || strcmp(c->variant, r->reference) == 0)
+    if (!r->reference || c->kind == LQ_CELL_FULL || strcmp(c->variant, r->reference) == 0)
         return;
     const lq_cell *other = lq_report_cell(r, c->eval, c->model, r->reference, c->fraction);
     if (!other)

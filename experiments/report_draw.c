@@ -150,6 +150,23 @@ static void place_labels(lq_drawing *d, lq_arena *arena)
     spread(d, arena);
 }
 
+/* Rows: y is what scale_y made of the means, but along x; the rows themselves run downwards. */
+static void place_rows(lq_drawing *d)
+{
+    d->log_x = d->log_y;
+    d->x_low = d->x_last = d->y_low;
+    d->x_high = d->y_high;
+    d->log_y = false;
+    d->y_low = (double)d->n_rows - 0.4;
+    d->y_high = -0.6;
+    d->label = d->row;
+}
+
+static size_t n_labels(const lq_drawing *d)
+{
+    return d->n_rows > 0 ? d->n_rows : d->n_series + d->n_levels;
+}
+
 /* ---- the data file ---- */
 
 /* gnuplot has no escape for a double quote that it reads everywhere: it is shown as a single one. */
@@ -174,8 +191,21 @@ static lq_status write_series(const lq_drawing *d, lq_file *file)
     return LQ_OK;
 }
 
+static lq_status write_rows(const lq_drawing *d, lq_file *file)
+{
+    LQ_TRY(lq_file_printf(file, "# rows: 0 row colour text\n"));
+    for (size_t i = 0; i < d->n_rows; i++) {
+        LQ_TRY(lq_file_printf(file, "0 %zu %zu ", i, d->row[i].colour));
+        LQ_TRY(quoted(file, d->row[i].text));
+        LQ_TRY(lq_file_write(file, "\n", 1));
+    }
+    return LQ_OK;
+}
+
 static lq_status write_ends(const lq_drawing *d, lq_file *file)
 {
+    if (d->n_rows > 0)
+        return write_rows(d, file);
     for (size_t l = 0; l < d->n_levels; l++)
         LQ_TRY(lq_file_printf(file, "# %s\n%.10g %.10g\n%.10g %.10g\n\n\n", d->level[l].label,
                               d->x_low, d->level[l].at[0].y, d->x_last, d->level[l].at[0].y));
@@ -251,12 +281,18 @@ static const char *variables(const gallery *g, const lq_drawing *d)
     lq_arena *a = g->r->arena;
     size_t longest = 0; /* characters, not bytes */
     const char *colours = "";
-    for (size_t i = 0; i < d->n_series + d->n_levels; i++) {
+    for (size_t i = 0; i < n_labels(d); i++) {
         size_t n = 0;
         for (const char *c = d->label[i].text; *c; c++)
             n += ((unsigned char)*c & 0xc0) != 0x80;
         longest = n > longest ? n : longest;
-        colours = lq_arena_printf(a, "%s%s%zu", colours, i ? " " : "", d->label[i].colour);
+        if (d->n_rows == 0)
+            colours = lq_arena_printf(a, "%s%s%zu", colours, i ? " " : "", d->label[i].colour);
+    }
+    const char *titles = "";
+    for (size_t s = 0; s < d->n_series && d->n_rows > 0; s++) {
+        colours = lq_arena_printf(a, "%s%s%zu", colours, s ? " " : "", d->series[s].colour);
+        titles = lq_arena_printf(a, "%s\"%s\" ", titles, d->series[s].label);
     }
     const char *base = lq_arena_printf(a, "%s/figures/%s", g->out, d->name);
     const char *text = lq_arena_printf(
@@ -265,9 +301,11 @@ static const char *variables(const gallery *g, const lq_drawing *d)
         gnuplot_text(a, d->x_label), gnuplot_text(a, d->y_label), colours, places(d, a));
     return lq_arena_printf(a,
                            "%s; n_series=%zu; n_levels=%zu; n_lost=%zu; label_chars=%zu; log_y=%d; "
-                           "x_low=%.10g; x_last=%.10g; x_high=%.10g; y_low=%.10g; y_high=%.10g",
+                           "x_low=%.10g; x_last=%.10g; x_high=%.10g; y_low=%.10g; y_high=%.10g; "
+                           "log_x=%d; n_rows=%zu; titles=%s",
                            text, d->n_series, d->n_levels, d->n_lost, longest, d->log_y, d->x_low,
-                           d->x_last, d->x_high, d->y_low, d->y_high);
+                           d->x_last, d->x_high, d->y_low, d->y_high, d->log_x, d->n_rows,
+                           gnuplot_text(a, titles));
 }
 
 static void prepare_job(const gallery *g, const lq_drawing *d, lq_job *job)
@@ -311,9 +349,13 @@ static lq_status draw_all(gallery *g)
     r->n_figures = g->n;
     for (size_t i = 0; i < g->n; i++) {
         lq_drawing *d = &g->at[i];
-        scale_x(d);
         scale_y(d);
-        place_labels(d, r->arena);
+        if (d->n_rows > 0) {
+            place_rows(d);
+        } else {
+            scale_x(d);
+            place_labels(d, r->arena);
+        }
         LQ_TRY(write_data(g, d));
         prepare_job(g, d, &job[i]);
         r->figure[i] = (lq_figure){.name = d->name, .caption = d->caption};

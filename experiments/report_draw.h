@@ -3,7 +3,7 @@
  *     n_series   series     x, mean, low, high, runs
  *     n_levels   levels     x, y: a horizontal line
  *     both       leaders    x, y: from the end of a series or a level to its label
- *     1          labels     x, y, colour, "text"
+ *     1          labels     x, y, colour, "text"; of a figure of rows: 0, row, colour, "text"
  *     1          lost       x, y, colour: cells whose every run diverged, at the upper edge
  * Labels stand at the right, moved apart, so that no legend has to be matched by colour. */
 #ifndef LQ_EXPERIMENTS_REPORT_DRAW_H
@@ -34,6 +34,10 @@ typedef struct lq_drawing {
     lq_dot *lost;
     size_t n_series, n_levels, n_lost;
     bool log_x;
+    /* A figure of rows, one below the other, instead of curves: then a dot's x is its row, counted from 0
+     * at the top, its mean lies along the horizontal axis, and labels are the rows'. */
+    lq_label *row;
+    size_t n_rows;
     /* What lq_draw_all decides: */
     bool log_y; /* when the values span a large factor */
     double x_low, x_last, x_high, y_low, y_high;

@@ -287,13 +287,66 @@ static bool bits(lq_report *r, size_t e, const char *model, lq_drawing *d)
     return several;
 }
 
+/* Variants one below the other, where many were run on the same data: an ablation. One series a share of
+ * the data, all with the same rows. */
+static bool variants(lq_report *r, size_t e, const char *model, lq_drawing *d)
+{
+    enum { MANY = 8 };
+    const char *eval = r->evals.at[e];
+    size_t most = 0, n_trained = 0;
+    double fraction[LQ_COLOURS];
+    start_drawing(d, r);
+    d->row = lq_draw_zeroed(r->arena, r->variants.n, sizeof *d->row);
+    for (size_t v = 0; v < r->variants.n; v++) {
+        bool there = false;
+        for (size_t i = 0; i < r->n_cells; i++) {
+            const lq_cell *c = &r->cell[i];
+            if (!of_place(c, eval, model) || strcmp(c->variant, r->variants.at[v]) != 0 ||
+                !isfinite(c->mean) || !is_primary(r, c) || c->kind == LQ_CELL_FULL)
+                continue;
+            size_t s = 0;
+            while (s < d->n_series && fraction[s] != c->fraction)
+                s++;
+            if (s == LQ_COLOURS)
+                continue;
+            if (s == d->n_series) {
+                fraction[d->n_series++] = c->fraction;
+                d->series[s].label = c->fraction > 0
+                                         ? lq_arena_printf(r->arena, "after %s of the tokens",
+                                                           lq_show_share(r->arena, c->fraction))
+                                         : "nothing trained";
+                d->series[s].colour = c->fraction > 0 ? ++n_trained : LQ_GREY;
+                d->series[s].at = lq_draw_zeroed(r->arena, r->n_cells, sizeof(lq_dot));
+            }
+            lq_line *one = &d->series[s];
+            one->at[one->n++] = dot_of(c, (double)d->n_rows);
+            most = one->n > most ? one->n : most;
+            there = true;
+        }
+        if (there)
+            d->row[d->n_rows++] =
+                (lq_label){.text = lq_report_label(r, r->variants.at[v]), .colour = LQ_BLACK};
+    }
+    d->name = slug(r->arena, "variants", r, e, model);
+    d->script = "variants";
+    d->title = model;
+    d->x_label = eval_data(r, eval);
+    d->y_label = "";
+    d->caption = lq_arena_printf(r->arena,
+                                 "%s: %s of every variant. Points are means over seeds, bars their "
+                                 "95 %% intervals where there are two seeds or more.",
+                                 model, d->x_label);
+    return most >= MANY;
+}
+
 lq_status lq_report_figures(lq_report *r, const char *out, const char *plots)
 {
     static bool (*const kind[])(lq_report *, size_t, const char *,
-                                lq_drawing *) = {data_efficiency, training_loss, bits};
-    lq_drawing *list = lq_draw_zeroed(r->arena, 3 * r->evals.n * r->models.n, sizeof *list);
+                                lq_drawing *) = {data_efficiency, training_loss, bits, variants};
+    const size_t kinds = sizeof kind / sizeof kind[0];
+    lq_drawing *list = lq_draw_zeroed(r->arena, kinds * r->evals.n * r->models.n, sizeof *list);
     size_t n = 0;
-    for (size_t k = 0; k < 3; k++)
+    for (size_t k = 0; k < kinds; k++)
         for (size_t e = 0; e < r->evals.n; e++)
             for (size_t m = 0; m < r->models.n; m++)
                 n += kind[k](r, e, r->models.at[m], &list[n]);

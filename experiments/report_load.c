@@ -79,6 +79,7 @@ static lq_record describe(lq_json *json, lq_arena *arena)
     r.seed = seed >= 0 && seed < 0x1p53 ? (size_t)seed : 0;
     const double ppl = lq_store_metric(json, "perplexity");
     r.perplexity = r.outcome == LQ_FINISHED && isfinite(ppl) ? ppl : (double)NAN;
+    r.beside = (double)NAN;
     return r;
 }
 
@@ -145,19 +146,52 @@ static lq_status add_published(lq_report *r, const char *path)
     return lq_json_read(path, &r->published);
 }
 
-lq_status lq_report_add(lq_report *r, const char *path)
+static lq_status read_beside(lq_report *r, const lq_store *store)
 {
-    if (lq_path_exists(path) && !lq_path_is_dir(path))
-        return add_published(r, path);
+    char **ids;
+    size_t n;
+    LQ_TRY(lq_store_list(store, r->arena, &ids, &n));
+    for (size_t i = 0; i < n; i++) {
+        lq_json *json;
+        lq_record *own = find(r, ids[i]);
+        if (own == NULL)
+            continue;
+        LQ_TRY(lq_store_read(store, ids[i], &json));
+        own->beside = lq_store_outcome(json) == LQ_FINISHED ? lq_store_metric(json, "perplexity")
+                                                            : (double)NAN;
+        r->n_beside++;
+        lq_json_free(json);
+    }
+    return LQ_OK;
+}
+
+static lq_status open_store(const char *path, lq_arena *arena, lq_store **store)
+{
     if (!lq_path_is_dir(path))
         return lq_fail(LQ_E_MISSING,
                        "%s: neither a directory of results nor published.json; "
                        "`lcqat sweep` makes results",
                        path);
-    const char *runs = lq_arena_printf(r->arena, "%s/runs", path);
+    const char *runs = lq_arena_printf(arena, "%s/runs", path);
+    return lq_store_open(lq_path_is_dir(runs) ? runs : path, store);
+}
+
+lq_status lq_report_add(lq_report *r, const char *path)
+{
     lq_store *store;
-    LQ_TRY(lq_store_open(lq_path_is_dir(runs) ? runs : path, &store));
+    if (lq_path_exists(path) && !lq_path_is_dir(path))
+        return add_published(r, path);
+    LQ_TRY(open_store(path, r->arena, &store));
     lq_status status = add_store(r, store);
+    lq_store_close(store);
+    return status;
+}
+
+lq_status lq_report_add_beside(lq_report *r, const char *path)
+{
+    lq_store *store;
+    LQ_TRY(open_store(path, r->arena, &store));
+    lq_status status = read_beside(r, store);
     lq_store_close(store);
     return status;
 }

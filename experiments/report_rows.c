@@ -25,6 +25,7 @@ enum {
     PERPLEXITY,
     CI,
     SD,
+    BESIDE,
     RATIO,
     SEEDS,
     DIFF,
@@ -51,6 +52,7 @@ static const lq_column main_column[N_MAIN] = {
     [PERPLEXITY] = {"Perplexity", "perplexity_mean", 'r', true, false},
     [CI] = {NULL, "perplexity_ci95", 'r', false, false},
     [SD] = {NULL, "perplexity_sd", 'r', false, false},
+    [BESIDE] = {"Reference machine", "perplexity_beside", 'r', false, false},
     [RATIO] = {"Ratio to full", "ratio_to_full", 'r', true, false},
     [SEEDS] = {"Seeds", "seeds", 'r', true, false},
     [DIFF] = {"Paired difference", "paired_difference", 'r', true, false},
@@ -112,6 +114,8 @@ static void fill_numbers(const lq_report *r, const lq_cell *c, lq_text_cell *row
         number(a, isnan(c->mean) ? none : lq_show_perplexity(a, c->mean, c->half), c->mean);
     row[CI].raw = lq_show_exact(a, c->half);
     row[SD].raw = lq_show_exact(a, c->sd);
+    row[BESIDE] = number(a, isnan(c->beside) ? "–" : lq_show_perplexity(a, c->beside, (double)NAN),
+                         c->beside);
     row[RATIO] = number(a, isnan(c->ratio) ? "–" : lq_arena_printf(a, "%.3f", c->ratio), c->ratio);
     row[DIFF] = number(a, isnan(c->diff) ? "–" : signed_number(a, c->diff, c->diff_half), c->diff);
     row[DIFF_CI].raw = lq_show_exact(a, c->diff_half);
@@ -144,17 +148,19 @@ static void fill_main(const lq_report *r, const lq_cell *c, lq_text_cell *row)
     row[RUNS] = (lq_text_cell){short_ids(a, c->run, c->n), lq_show_ids(a, c->run, c->n)};
 }
 
-/* The columns of the main table; a report without recipes has none for them. */
+/* The columns of the main table: some stand there only where they say something. */
 static const lq_column *columns(const lq_report *r)
 {
-    lq_column *with;
-    if (!r->has_recipes)
-        return main_column;
-    LQ_ASSERT(lq_arena_new(r->arena, &with, N_MAIN) == LQ_OK);
-    memcpy(with, main_column, sizeof main_column);
-    with[RECIPE] = (lq_column){"Recipe", "recipe", 'l', true, false};
-    with[SETTINGS] = (lq_column){"Settings", "settings", 'l', false, false};
-    return with;
+    lq_column *column = lq_arena_alloc(r->arena, sizeof main_column);
+    LQ_ASSERT(column != NULL);
+    memcpy(column, main_column, sizeof main_column);
+    if (r->n_beside == 0)
+        column[BESIDE].title = column[BESIDE].csv = NULL;
+    if (r->has_recipes) {
+        column[RECIPE] = (lq_column){"Recipe", "recipe", 'l', true, false};
+        column[SETTINGS] = (lq_column){"Settings", "settings", 'l', false, false};
+    }
+    return column;
 }
 
 void lq_report_main_table(const lq_report *r, const char *eval, lq_table *out)

@@ -29,6 +29,7 @@ typedef struct job {
     lq_run *run;
     double tokens; /* budget of the training; 0: none */
     lq_arena *arena;
+    lq_arena large; /* model, theta, training: closed before the packed model is read back */
 } job;
 
 static lq_status read_job(const lq_json *config, lq_arena *arena, job *j)
@@ -46,7 +47,9 @@ static lq_status read_job(const lq_json *config, lq_arena *arena, job *j)
     LQ_TRY(lq_recipe_read(config, "run", arena, &j->recipe));
     j->rng = lq_rng_seed(seed);
     j->tokens = fraction * budget;
-    return lq_model_open(model, arena, &j->model);
+    if (j->tokens > 0 && j->recipe.train.compute == LQ_COMPUTE_BF16)
+        LQ_TRY(lq_bf16_check()); /* before the hours of quantization */
+    return lq_model_open(model, &j->large, &j->model);
 }
 
 static void store_block(void *context, size_t layer, const lq_blockwise_result *r)
@@ -99,7 +102,10 @@ static lq_status quantize_in(job *j, lq_arena *scratch)
                                  .model_sha256 = j->model.digest.hex,
                                  .on_block = store_block,
                                  .context = j};
-    LQ_TRY(lq_qmodel_new(from, j->method, j->opts, j->arena, &j->q));
+    /* A start is read and gone; full precision goes with the method's start, unless training wants it. */
+    const bool spare = j->tokens <= 0 && from == &j->model.q.w;
+    LQ_TRY(spare ? lq_qmodel_take(&j->model.q.w, j->method, j->opts, &j->large, &j->q)
+                 : lq_qmodel_new(from, j->method, j->opts, &j->large, &j->q));
     return lq_quantize_with(&j->q, from, &calib, &init, &how);
 }
 
@@ -180,7 +186,7 @@ static lq_status train_with(job *j, lq_train_config *c, lq_batches *data)
     c->checkpoint_s = 15;
     c->fingerprint = j->id;
     c->noise = lq_rng_split(&j->rng, "noise", 0);
-    const lq_status status = lq_train(&j->q, data, c, j->arena, NULL, NULL, &result);
+    const lq_status status = lq_train(&j->q, data, c, &j->large, NULL, NULL, &result);
     store_curve(j, &result, c);
     lq_run_metric(j->run, "tokens_seen", "token", (double)result.tokens);
     if (c->loss.kind == LQ_LOSS_CAKLD)
@@ -219,9 +225,12 @@ static lq_status measure(job *j)
     lq_data data;
     lq_perplexity ppl;
     LQ_TRY(lq_artifact_write(&j->q, dir));
+    if (j->keep_dir != NULL)
+        LQ_TRY(lq_model_copy_tokenizer(&j->model, dir));
+    lq_arena_close(&j->large); /* from here on there is only what ships */
     LQ_TRY(lq_artifact_read(dir, lq_method_find, j->arena, &shipped, &size));
-    LQ_TRY(j->keep_dir != NULL ? lq_model_copy_tokenizer(&j->model, dir)
-                               : lq_path_remove_tree(dir));
+    if (j->keep_dir == NULL)
+        LQ_TRY(lq_path_remove_tree(dir));
     lq_run_metric(j->run, "bits_per_weight", "bit", size.bits_per_weight);
     lq_run_metric(j->run, "bits_per_weight_model", "bit", size.bits_per_weight_model);
     if (strcmp(j->recipe.eval_data, "none") == 0)
@@ -252,11 +261,12 @@ static lq_status execute(const lq_json *resolved, lq_store *store, const char *w
     lq_digest id;
     LQ_TRY(lq_store_id(resolved, &id));
     LQ_TRY(lq_path_make_dirs(work));
-    LQ_TRY(read_job(resolved, arena, &j));
+    lq_status status = read_job(resolved, arena, &j);
     j.work = work;
     j.keep_dir = keep_dir;
     j.id = id.hex;
-    lq_status status = lq_run_begin(store, resolved, &j.run);
+    if (status == LQ_OK)
+        status = lq_run_begin(store, resolved, &j.run);
     if (status == LQ_OK) {
         lq_run_attach(j.run, "program", lq_program_to_json());
         lq_run_attach(j.run, "machine", lq_machine_to_json());
@@ -271,6 +281,7 @@ static lq_status execute(const lq_json *resolved, lq_store *store, const char *w
         }
     }
     lq_model_close(&j.model);
+    lq_arena_close(&j.large);
     if (status == LQ_OK)
         LQ_TRY(lq_path_remove_tree(lq_arena_printf(arena, "%s/%s.checkpoint", work, id.hex)));
     return status;

@@ -1,5 +1,6 @@
 #include "experiments/version.h"
 
+#include "core/base/clock.h"
 #include "core/math/gemm.h"
 #include "core/math/kernels.h"
 
@@ -58,7 +59,6 @@ lq_json *lq_machine_to_json(void)
     processor(name, sizeof name);
     lq_json_set_string(json, "processor", name);
     lq_json_set_number(json, "cores", (double)sysconf(_SC_NPROCESSORS_ONLN));
-    const double page = (double)sysconf(_SC_PAGESIZE);
-    lq_json_set_number(json, "memory_bytes", page * (double)sysconf(_SC_PHYS_PAGES));
+    lq_json_set_number(json, "memory_bytes", (double)lq_clock_memory_bytes());
     return json;
 }

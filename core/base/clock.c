@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 static double seconds_of(clockid_t clock)
 {
@@ -34,6 +35,12 @@ size_t lq_clock_peak_bytes(void)
     if (kib == 0 && getrusage(RUSAGE_SELF, &usage) == 0)
         kib = (size_t)usage.ru_maxrss;
     return kib * 1024;
+}
+
+size_t lq_clock_memory_bytes(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (size_t)pages * (size_t)page : 0;
 }
 
 void lq_clock_utc(char out[32])

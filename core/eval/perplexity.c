@@ -47,7 +47,8 @@ static lq_status run_all(const job *j)
         lq_lane *lane = NULL;
         uint32_t *targets = NULL;
         float *nll = NULL;
-        lq_status status = lq_lane_new(&j->w->config, j->batch, j->out->T, false, &own, &lane);
+        lq_status status =
+            lq_lane_new(&j->w->config, j->batch, j->out->T, LQ_KEEP_NOTHING, &own, &lane);
         if (status == LQ_OK)
             status = lq_arena_new(&own, &targets, j->batch * j->out->T);
         if (status == LQ_OK)

@@ -180,20 +180,14 @@ static void add_slopes(const lq_theta *th, float *du, const float *dq, const flo
 }
 
 /* Stochastic gradient masking: of 128 contiguous chunks, about sgm_keep are left. The released code draws
- * such a mask and never uses it (docs/decisions/0034). The draw is seeded with the gradient, which differs
- * in every step and makes backward a function of its arguments still. */
-static void mask_chunks(const lcqat_opts *o, float *dq, size_t count)
+ * such a mask and never uses it (docs/decisions/0034). Each step has its own draw. */
+static void mask_chunks(const lq_theta *th, float *dq, size_t count)
 {
-    enum { CHUNKS = 128, SAMPLES = 64 };
-    uint64_t seed = 0;
+    enum { CHUNKS = 128 };
+    const lcqat_opts *o = th->opts;
     if (o->sgm_keep >= 1)
         return;
-    for (size_t i = 0; i < SAMPLES; i++) {
-        uint32_t bits;
-        memcpy(&bits, &dq[i * count / SAMPLES], sizeof bits);
-        seed = (seed ^ bits) * 0x100000001b3u + i;
-    }
-    lq_rng rng = lq_rng_seed(seed);
+    lq_rng rng = lq_rng_seed(th->now.seed);
     for (size_t c = 0; c < CHUNKS; c++) {
         const size_t from = c * count / CHUNKS, to = (c + 1) * count / CHUNKS;
         if (lq_rng_uniform(&rng) >= o->sgm_keep)
@@ -214,7 +208,7 @@ static void backward(const lq_theta *th, const float *dw_eff, float *const *grad
     lq_lcqat_backward(th, dw_eff, q, dC, grad, scratch);
     if (grad[U] != NULL) {
         lq_lcqat_code_gradient(th, dC, dC);
-        mask_chunks(th->opts, dC, count);
+        mask_chunks(th, dC, count);
         add_slopes(th, grad[U], dC, th->data[U], scratch);
     }
     lq_arena_release(scratch, mark);

@@ -24,15 +24,15 @@
     X(rstd2, N)                                             \
     X(gu, N * 2 * c->F)                                     \
     X(act, N * c->F)
-/* X(field, floats): what a lane has once. wide: the widest of the scratch that the backward needs. */
+/* X(field, floats): what a lane has once; back: a backward follows. */
 #define LANE_ACTS(X)                                        \
     X(cosine, T * c->dh / 2)                                \
     X(sine, T * c->dh / 2)                                  \
     X(x_final, N * c->D)                                    \
     X(h_final, N * c->D)                                    \
     X(rstd_final, N)                                        \
-    X(logits, LQ_HEAD_CHUNK * c->V)                         \
-    X(nll, LQ_HEAD_CHUNK)                                   \
+    X(logits, head_rows(c, N) * c->V)                       \
+    X(nll, head_rows(c, N))                                 \
     X(dx, back ? N * c->D : 0)                              \
     X(dh, back ? N * lq_max(c->D, c->H * c->dh) : 0)        \
     X(dwide, back ? N * 3 * c->F : 0)                       \
@@ -42,9 +42,19 @@
 
 static size_t lq_max(size_t a, size_t b) { return a > b ? a : b; }
 
-size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, bool back)
+/* Rows of logits at once: by the configuration alone, for the gradients of the chunks are added up. */
+static size_t head_rows(const lq_config *c, size_t N)
 {
-    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh;
+    enum { MOST = 256, LEAST = 32, FLOATS = 1 << 24 };
+    const size_t fit = FLOATS / c->V;
+    const size_t rows = fit > MOST ? MOST : lq_max(fit, LEAST);
+    return rows < N ? rows : N;
+}
+
+size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, lq_keep keep)
+{
+    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh, inputs = N * c->D;
+    const bool back = keep != LQ_KEEP_NOTHING;
     size_t layer = 0, lane = 0;
 #define X(field, floats) layer += (floats);
     LAYER_ACTS(X)
@@ -52,6 +62,8 @@ size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, bool back)
 #define X(field, floats) lane += (floats);
     LANE_ACTS(X)
 #undef X
+    if (keep == LQ_KEEP_INPUTS)
+        return sizeof(float) * (lane + layer + inputs * (c->L - 1));
     return sizeof(float) * (lane + layer * (back ? c->L : 1));
 }
 
@@ -69,34 +81,87 @@ void lq_rope_fill(const lq_config *c, size_t T, float *cosine, float *sine)
     }
 }
 
-lq_status lq_lane_new(const lq_config *c, size_t B, size_t T, bool back, lq_arena *arena,
-                      lq_lane **out)
+static lq_status layers_new(lq_lane *lane, size_t N, lq_arena *arena)
 {
-    lq_lane *lane;
-    LQ_TRY(lq_arena_new(arena, &lane, 1));
-    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh;
-    lane->config = *c;
-    lane->B_max = lane->B = B;
-    lane->T = T;
-    lane->E = E;
-    lane->for_backward = back;
+    const lq_config *c = &lane->config;
+    const size_t T = lane->T, E = lane->E;
     LQ_TRY(lq_arena_new(arena, &lane->layer, c->L));
     for (size_t l = 0; l < c->L; l++) {
         lq_layer_acts *a = &lane->layer[l];
-        if (l > 0 && !back) {
+        if (l > 0 && lane->for_backward != LQ_KEEP_ALL) {
             *a = lane->layer[0];
+            if (lane->for_backward == LQ_KEEP_INPUTS)
+                LQ_TRY(lq_arena_new(arena, &a->x, N * c->D));
             continue;
         }
 #define X(field, floats) LQ_TRY(lq_arena_new(arena, &a->field, (floats)));
         LAYER_ACTS(X)
 #undef X
     }
+    return LQ_OK;
+}
+
+lq_status lq_lane_new(const lq_config *c, size_t B, size_t T, lq_keep keep, lq_arena *arena,
+                      lq_lane **out)
+{
+    lq_lane *lane;
+    LQ_TRY(lq_arena_new(arena, &lane, 1));
+    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh;
+    const bool back = keep != LQ_KEEP_NOTHING;
+    lane->config = *c;
+    lane->B_max = lane->B = B;
+    lane->T = T;
+    lane->E = E;
+    lane->for_backward = keep;
+    lane->computed = SIZE_MAX;
+    lane->head_rows = head_rows(c, N);
+    LQ_TRY(layers_new(lane, N, arena));
 #define X(field, floats) LQ_TRY(lq_arena_new(arena, &lane->field, (floats)));
     LANE_ACTS(X)
 #undef X
     lq_rope_fill(c, T, lane->cosine, lane->sine);
     *out = lane;
     return LQ_OK;
+}
+
+/* The largest operand of a product: an activation, a weight, or logits. */
+static size_t largest_operand(const lq_config *c, size_t B, size_t T)
+{
+    const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh, HD = c->H * c->dh;
+    const size_t wide = lq_max(lq_max(2 * c->F, E), lq_max(c->D, HD));
+    return lq_max(wide * lq_max(N, c->D), c->V * lq_max(head_rows(c, N), c->D));
+}
+
+size_t lq_lane_bf16_bytes(const lq_config *config, size_t B, size_t T)
+{
+    return lq_bf16_bytes(largest_operand(config, B, T));
+}
+
+lq_status lq_lane_use_bf16(lq_lane *lane)
+{
+    return lq_bf16_open(largest_operand(&lane->config, lane->B_max, lane->T), &lane->bf16);
+}
+
+void lq_lane_close(lq_lane *lane)
+{
+    if (lane == NULL)
+        return;
+    lq_bf16_close(lane->bf16);
+    lane->bf16 = NULL;
+}
+
+void lq_lane_product(const lq_lane *lane, lq_gemm_form form, size_t m, size_t n, size_t k,
+                     const float *A, size_t lda, const float *B, size_t ldb, float beta, float *C,
+                     size_t ldc)
+{
+    if (lane->bf16 != NULL)
+        lq_bf16_gemm(lane->bf16, form, m, n, k, A, lda, B, ldb, beta, C, ldc);
+    else if (form == LQ_GEMM_NN)
+        lq_gemm_nn(m, n, k, 1, A, lda, B, ldb, beta, C, ldc);
+    else if (form == LQ_GEMM_NT)
+        lq_gemm_nt(m, n, k, 1, A, lda, B, ldb, beta, C, ldc);
+    else
+        lq_gemm_tn(m, n, k, 1, A, lda, B, ldb, beta, C, ldc);
 }
 
 void lq_embed(const lq_weights *w, const uint32_t *tokens, size_t n, float *x)
@@ -157,18 +222,19 @@ void lq_attention_forward(const lq_weights *w, lq_lane *lane, size_t layer, cons
     const size_t N = B * lane->T, D = c->D, E = lane->E, HD = c->H * c->dh;
     const lq_kernel_table *k = lq_kernels();
     LQ_ASSERT(B <= lane->B_max);
+    lane->computed = layer;
 
     if (x != a->x)
         memcpy(a->x, x, N * D * sizeof *x);
     k->rmsnorm_fwd(a->h1, a->rstd1, a->x, t[LQ_INPUT_NORM], N, D, (float)c->eps);
-    lq_gemm_nt(N, E, D, 1, a->h1, D, t[LQ_Q], D, 0, a->qkv, E);
+    lq_lane_product(lane, LQ_GEMM_NT, N, E, D, a->h1, D, t[LQ_Q], D, 0, a->qkv, E);
     add_bias(a->qkv, t[LQ_Q_BIAS], N, E, E); /* q, k, v biases are neighbours, too */
     if (c->qk_norm)
         norm_heads(lane, a, t, N);
     k->rope(a->qkv, E, lane->cosine, lane->sine, N, lane->T, c->H + c->Hkv, c->dh, 1.0f);
     attend(lane, a, B);
     memcpy(a->x2, a->x, N * D * sizeof *x);
-    lq_gemm_nt(N, D, HD, 1, a->o, HD, t[LQ_O], HD, 1, a->x2, D);
+    lq_lane_product(lane, LQ_GEMM_NT, N, D, HD, a->o, HD, t[LQ_O], HD, 1, a->x2, D);
 }
 
 void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, float *y)
@@ -180,11 +246,13 @@ void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, 
     const lq_kernel_table *k = lq_kernels();
 
     k->rmsnorm_fwd(a->h2, a->rstd2, a->x2, t[LQ_POST_NORM], N, D, (float)c->eps);
-    lq_gemm_nt(N, 2 * F, D, 1, a->h2, D, t[LQ_GATE], D, 0, a->gu, 2 * F);
+    lq_lane_product(lane, LQ_GEMM_NT, N, 2 * F, D, a->h2, D, t[LQ_GATE], D, 0, a->gu, 2 * F);
     for (size_t r = 0; r < N; r++)
         k->swiglu_fwd(a->act + r * F, a->gu + r * 2 * F, a->gu + r * 2 * F + F, F);
+    if (y == NULL)
+        return;
     memcpy(y, a->x2, N * D * sizeof *y);
-    lq_gemm_nt(N, D, F, 1, a->act, F, t[LQ_DOWN], F, 1, y, D);
+    lq_lane_product(lane, LQ_GEMM_NT, N, D, F, a->act, F, t[LQ_DOWN], F, 1, y, D);
 }
 
 void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,
@@ -220,7 +288,8 @@ const float *lq_linear_input(const lq_lane *lane, size_t layer, lq_layer_tensor 
 void lq_logits(const lq_weights *w, const lq_lane *lane, size_t first, size_t n, float *logits)
 {
     const size_t D = lane->config.D, V = lane->config.V;
-    lq_gemm_nt(n, V, D, 1, lane->h_final + first * D, D, w->head, D, 0, logits, V);
+    lq_lane_product(lane, LQ_GEMM_NT, n, V, D, lane->h_final + first * D, D, w->head, D, 0, logits,
+                    V);
 }
 
 double lq_forward_flops(const lq_config *c, size_t T)

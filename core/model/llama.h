@@ -3,7 +3,7 @@
  * quantization.
  *
  *     lq_lane *lane;                                        // activations of B sequences of T tokens
- *     LQ_TRY(lq_lane_new(&w.config, B, T, true, arena, &lane));
+ *     LQ_TRY(lq_lane_new(&w.config, B, T, LQ_KEEP_ALL, arena, &lane));
  *     lq_forward(&w, lane, tokens, B);
  *     nats = lq_loss(&w, lane, targets, 1.0f / n_targets, &grad, NULL);
  *     lq_backward(&w, lane, tokens, &grad);                 // adds to grad
@@ -12,6 +12,7 @@
 #ifndef LQ_MODEL_LLAMA_H
 #define LQ_MODEL_LLAMA_H
 
+#include "core/math/gemm_bf16.h"
 #include "core/model/weights.h"
 
 typedef struct lq_layer_acts { /* N = B T rows; E = (H + 2 Hkv) dh */
@@ -27,26 +28,43 @@ typedef struct lq_layer_acts { /* N = B T rows; E = (H + 2 Hkv) dh */
     float *act;                /* (N,F) silu(gate) up: the input of down_proj */
 } lq_layer_acts;
 
+/* What of the activations stays until the backward. The gradients are the same bits either way. */
+typedef enum lq_keep {
+    LQ_KEEP_NOTHING, /* no backward: all layers share one set */
+    LQ_KEEP_ALL,
+    LQ_KEEP_INPUTS /* each layer's x; the rest is shared, and computed again by the backward */
+} lq_keep;
+
 typedef struct lq_lane {
     lq_config config;
     size_t B_max, T, B, E;
-    bool for_backward;    /* else all layers share one set of activations */
+    lq_keep for_backward;
+    lq_bf16 *bf16;        /* products of the linears and the head; NULL: in float */
+    size_t computed;      /* the layer whose activations a shared set holds */
+    size_t head_rows;     /* rows of logits that exist at once */
     float *cosine, *sine; /* (T,dh/2) */
     lq_layer_acts *layer; /* (L) */
     float *x_final;       /* (N,D) the stream after the last layer */
     float *h_final, *rstd_final;
-    float *logits;                            /* (CHUNK,V) scratch of the loss */
+    float *logits;                            /* (head_rows,V) scratch of the loss */
     float *dx, *dh, *dwide, *dqkv, *dp, *nll; /* scratch of the backward */
 } lq_lane;
 
 /* Bytes of a lane: the plan that the memory test holds the program to. */
-size_t lq_lane_bytes(const lq_config *config, size_t B, size_t T, bool for_backward);
-lq_status lq_lane_new(const lq_config *config, size_t B, size_t T, bool for_backward,
-                      lq_arena *arena, lq_lane **out);
+size_t lq_lane_bytes(const lq_config *config, size_t B, size_t T, lq_keep keep);
+lq_status lq_lane_new(const lq_config *config, size_t B, size_t T, lq_keep keep, lq_arena *arena,
+                      lq_lane **out);
+/* From here on the products of the linears and the head round their operands to bfloat16; attention, norms
+ * and sums stay in float. LQ_E_UNAVAILABLE: lq_bf16_check. The lane then wants lq_lane_close. */
+lq_status lq_lane_use_bf16(lq_lane *lane);
+size_t lq_lane_bf16_bytes(const lq_config *config, size_t B,
+                          size_t T); /* on top of lq_lane_bytes */
+void lq_lane_close(lq_lane *lane);   /* what lies outside the arena; NULL is fine */
 
 /* tokens (B,T), each < V. Fills the activations up to h_final. */
 void lq_forward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, size_t B);
-/* Pieces of lq_forward, for work that goes block by block. x, y: (B T, D); may be the same array. */
+/* Pieces of lq_forward, for work that goes block by block. x, y: (B T, D); may be the same array;
+ * y may be NULL. */
 void lq_embed(const lq_weights *w, const uint32_t *tokens, size_t n, float *x);
 void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,
                       float *y);
@@ -54,12 +72,14 @@ void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const fl
 void lq_attention_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x,
                           size_t B);
 void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, float *y);
-/* After lq_block_forward of B sequences on a lane for backward: dx, dy (B T, D); may be the same array,
+/* After lq_block_forward of B sequences on a lane for backward (a shared set: of this block last): dx, dy
+ * (B T, D) may be the same array,
  * dx may be NULL. grad (LQ_N_LAYER_TENSORS) points to the gradients of the block's tensors as
  * w->layer[layer] does to the tensors, with the same neighbours; they are added to. */
 void lq_block_backward(const lq_weights *w, lq_lane *lane, size_t layer, const float *dy, size_t B,
                        float *dx, float *const *grad);
-/* The input of a linear layer in the last forward: (B T, in); its width is the linear's cols. */
+/* The input of a linear layer in the last forward (shared sets: of the last block): (B T, in); its width is
+ * the linear's cols. */
 const float *lq_linear_input(const lq_lane *lane, size_t layer, lq_layer_tensor linear);
 
 /* After lq_forward: sum of nats over targets (B,T); a target of UINT32_MAX is skipped. nll (B T), if

@@ -14,8 +14,9 @@ void lq_logits_backward(const lq_weights *w, lq_lane *lane, size_t first, size_t
 {
     const size_t D = lane->config.D, V = lane->config.V;
     LQ_ASSERT(lane->for_backward);
-    lq_gemm_tn(V, D, n, 1, dlogits, V, lane->h_final + first * D, D, 1, grad->head, D);
-    lq_gemm_nn(n, D, V, 1, dlogits, V, w->head, D, 0, lane->dh + first * D, D);
+    lq_lane_product(lane, LQ_GEMM_TN, V, D, n, dlogits, V, lane->h_final + first * D, D, 1,
+                    grad->head, D);
+    lq_lane_product(lane, LQ_GEMM_NN, n, D, V, dlogits, V, w->head, D, 0, lane->dh + first * D, D);
 }
 
 double lq_loss(const lq_weights *w, lq_lane *lane, const uint32_t *targets, float weight,
@@ -24,8 +25,8 @@ double lq_loss(const lq_weights *w, lq_lane *lane, const uint32_t *targets, floa
     const size_t N = lane->B * lane->T, V = lane->config.V;
     double total = 0;
     LQ_ASSERT(grad == NULL || lane->for_backward);
-    for (size_t at = 0; at < N; at += LQ_HEAD_CHUNK) {
-        const size_t n = N - at < LQ_HEAD_CHUNK ? N - at : LQ_HEAD_CHUNK;
+    for (size_t at = 0; at < N; at += lane->head_rows) {
+        const size_t n = N - at < lane->head_rows ? N - at : lane->head_rows;
         lq_logits(w, lane, at, n, lane->logits);
         lq_kernels()->cross_entropy(lane->nll, lane->logits, targets + at, n, V,
                                     grad != NULL ? weight : 0.0f);
@@ -93,15 +94,15 @@ static void attention_bwd(const lq_lane *lane, const lq_layer_acts *a, float *co
     const lq_config *c = &lane->config;
     const size_t N = lane->B * lane->T, D = c->D, HD = c->H * c->dh, E = lane->E;
     const lq_kernel_table *k = lq_kernels();
-    lq_gemm_nn(N, HD, D, 1, lane->dx, D, t[LQ_O], HD, 0, lane->dh, HD);
-    lq_gemm_tn(D, HD, N, 1, lane->dx, D, a->o, HD, 1, g[LQ_O], HD);
+    lq_lane_product(lane, LQ_GEMM_NN, N, HD, D, lane->dx, D, t[LQ_O], HD, 0, lane->dh, HD);
+    lq_lane_product(lane, LQ_GEMM_TN, D, HD, N, lane->dx, D, a->o, HD, 1, g[LQ_O], HD);
     attend_bwd(lane, a, lane->dh);
     k->rope(lane->dqkv, E, lane->cosine, lane->sine, N, lane->T, c->H + c->Hkv, c->dh, -1.0f);
     if (c->qk_norm)
         norm_heads_bwd(lane, a, t, g);
     bias_bwd(g[LQ_Q_BIAS], lane->dqkv, N, E);
-    lq_gemm_tn(E, D, N, 1, lane->dqkv, E, a->h1, D, 1, g[LQ_Q], D);
-    lq_gemm_nn(N, D, E, 1, lane->dqkv, E, t[LQ_Q], D, 0, lane->dh, D);
+    lq_lane_product(lane, LQ_GEMM_TN, E, D, N, lane->dqkv, E, a->h1, D, 1, g[LQ_Q], D);
+    lq_lane_product(lane, LQ_GEMM_NN, N, D, E, lane->dqkv, E, t[LQ_Q], D, 0, lane->dh, D);
     k->rmsnorm_bwd(lane->dx, g[LQ_INPUT_NORM], lane->dh, a->x, a->rstd1, t[LQ_INPUT_NORM], N, D);
 }
 
@@ -111,14 +112,14 @@ static void mlp_bwd(const lq_lane *lane, const lq_layer_acts *a, float *const *t
     const size_t N = lane->B * lane->T, D = lane->config.D, F = lane->config.F;
     const lq_kernel_table *k = lq_kernels();
     float *dgu = lane->dwide, *dact = lane->dwide + N * 2 * F;
-    lq_gemm_nn(N, F, D, 1, lane->dx, D, t[LQ_DOWN], F, 0, dact, F);
-    lq_gemm_tn(D, F, N, 1, lane->dx, D, a->act, F, 1, g[LQ_DOWN], F);
+    lq_lane_product(lane, LQ_GEMM_NN, N, F, D, lane->dx, D, t[LQ_DOWN], F, 0, dact, F);
+    lq_lane_product(lane, LQ_GEMM_TN, D, F, N, lane->dx, D, a->act, F, 1, g[LQ_DOWN], F);
     for (size_t r = 0; r < N; r++) {
         const float *gate = a->gu + r * 2 * F;
         k->swiglu_bwd(dgu + r * 2 * F, dgu + r * 2 * F + F, dact + r * F, gate, gate + F, F);
     }
-    lq_gemm_tn(2 * F, D, N, 1, dgu, 2 * F, a->h2, D, 1, g[LQ_GATE], D);
-    lq_gemm_nn(N, D, 2 * F, 1, dgu, 2 * F, t[LQ_GATE], D, 0, lane->dh, D);
+    lq_lane_product(lane, LQ_GEMM_TN, 2 * F, D, N, dgu, 2 * F, a->h2, D, 1, g[LQ_GATE], D);
+    lq_lane_product(lane, LQ_GEMM_NN, N, D, 2 * F, dgu, 2 * F, t[LQ_GATE], D, 0, lane->dh, D);
     k->rmsnorm_bwd(lane->dx, g[LQ_POST_NORM], lane->dh, a->x2, a->rstd2, t[LQ_POST_NORM], N, D);
 }
 
@@ -128,6 +129,7 @@ void lq_block_backward(const lq_weights *w, lq_lane *lane, size_t layer, const f
     const lq_layer_acts *a = &lane->layer[layer];
     const size_t n = B * lane->T * lane->config.D;
     LQ_ASSERT(lane->for_backward && B <= lane->B_max);
+    LQ_ASSERT(lane->for_backward == LQ_KEEP_ALL || lane->computed == layer);
     lane->B = B;
     if (dy != lane->dx)
         memcpy(lane->dx, dy, n * sizeof *dy);
@@ -144,8 +146,11 @@ void lq_backward(const lq_weights *w, lq_lane *lane, const uint32_t *tokens, lq_
     memset(lane->dx, 0, N * D * sizeof *lane->dx);
     lq_kernels()->rmsnorm_bwd(lane->dx, grad->final_norm, lane->dh, lane->x_final, lane->rstd_final,
                               w->final_norm, N, D);
-    for (size_t l = lane->config.L; l-- > 0;)
+    for (size_t l = lane->config.L; l-- > 0;) {
+        if (lane->for_backward == LQ_KEEP_INPUTS && lane->computed != l)
+            lq_block_forward(w, lane, l, lane->layer[l].x, lane->B, NULL);
         lq_block_backward(w, lane, l, lane->dx, lane->B, lane->dx, grad->layer[l]);
+    }
     for (size_t i = 0; i < N; i++)
         lq_kernels()->add(grad->embed + tokens[i] * D, lane->dx + i * D, D);
 }

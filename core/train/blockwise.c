@@ -163,7 +163,7 @@ static lq_status lane_new(const tuner *t, lane *l, lq_arena *arena)
 {
     lq_config shape = t->view.config;
     shape.V = 1; /* a lane of one block computes no logits */
-    LQ_TRY(lq_lane_new(&shape, t->c->micro, t->data->T, true, arena, &l->acts));
+    LQ_TRY(lq_lane_new(&shape, t->c->micro, t->data->T, LQ_KEEP_ALL, arena, &l->acts));
     LQ_TRY(lq_arena_new(arena, &l->flat, t->n_floats));
     if (t->c->target == LQ_TARGET_BOTH)
         LQ_TRY(lq_arena_new(arena, &l->second, t->data->T * shape.D));

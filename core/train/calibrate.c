@@ -40,7 +40,7 @@ lq_status lq_passage_new(const lq_config *c, const lq_calib_data *calib, lq_aren
     *out = (lq_passage){.calib = calib};
     for (size_t i = 0; i < LQ_N_SITES; i++)
         LQ_TRY(lq_arena_new(arena, &out->wide[i], SEQUENCES_AT_ONCE * calib->T * width[i]));
-    return lq_lane_new(c, SEQUENCES_AT_ONCE, calib->T, false, arena, &out->lane);
+    return lq_lane_new(c, SEQUENCES_AT_ONCE, calib->T, LQ_KEEP_NOTHING, arena, &out->lane);
 }
 
 lq_status lq_passage_stream(const lq_weights *w, const lq_calib_data *calib, lq_arena *arena,

@@ -14,17 +14,14 @@ const lq_weight *lq_qmodel_weight(const lq_qmodel *q, size_t theta)
     return NULL;
 }
 
-lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const void *opts,
-                        lq_arena *arena, lq_qmodel *out)
+static lq_status thetas_new(lq_qmodel *out, const lq_method *method, const void *opts,
+                            lq_arena *arena)
 {
-    memset(out, 0, sizeof *out);
-    LQ_TRY(lq_weights_new(&full->config, arena, &out->w));
-    memcpy(out->w.flat, full->flat, full->n * sizeof *full->flat);
     out->method = method;
     out->opts = opts;
     if (method == NULL)
         return LQ_OK;
-    out->n_theta = full->config.L * LQ_N_LINEARS;
+    out->n_theta = out->w.config.L * LQ_N_LINEARS;
     LQ_TRY(lq_arena_new(arena, &out->theta, out->n_theta));
     for (size_t i = 0; i < out->n_theta; i++) {
         const lq_weight *t = lq_qmodel_weight(out, i);
@@ -32,6 +29,23 @@ lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const v
         out->theta[i].linear = t->name;
     }
     return LQ_OK;
+}
+
+lq_status lq_qmodel_new(const lq_weights *full, const lq_method *method, const void *opts,
+                        lq_arena *arena, lq_qmodel *out)
+{
+    memset(out, 0, sizeof *out);
+    LQ_TRY(lq_weights_new(&full->config, arena, &out->w));
+    memcpy(out->w.flat, full->flat, full->n * sizeof *full->flat);
+    return thetas_new(out, method, opts, arena);
+}
+
+lq_status lq_qmodel_take(lq_weights *full, const lq_method *method, const void *opts,
+                         lq_arena *arena, lq_qmodel *out)
+{
+    memset(out, 0, sizeof *out);
+    out->w = *full;
+    return thetas_new(out, method, opts, arena);
 }
 
 static lq_status begin(lq_qmodel *q, size_t first, size_t n, lq_stage stage)

@@ -15,7 +15,7 @@ typedef struct lq_quantize_how {          /* all members may be NULL */
 } lq_quantize_how;
 
 /* Fills every theta of q from the full-precision weights `full`, in order of the blocks, and refreshes
- * q->w. The method says whether it needs Gram matrices, and whether the inputs come from the quantized
+ * q->w (which may be `full` itself: lq_qmodel_take). The method says whether it needs Gram matrices, and whether the inputs come from the quantized
  * prefix (from a file they never do: a warning). LQ_E_SHAPE: calibration data needed and empty; else what
  * ->init returns, with the linear's name in front, and what lq_blockwise_tune and lq_gram_file_read say. */
 lq_status lq_quantize_with(lq_qmodel *q, const lq_weights *full, const lq_calib_data *calib,

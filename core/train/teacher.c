@@ -6,14 +6,15 @@
 size_t lq_teacher_lane_bytes(const lq_teacher_source *teacher, const lq_config *config, size_t B,
                              size_t T)
 {
-    return teacher->w != NULL ? lq_lane_bytes(config, B, T, false) : 0;
+    return teacher->w != NULL ? lq_lane_bytes(config, B, T, LQ_KEEP_NOTHING) : 0;
 }
 
 lq_status lq_teacher_lane_new(const lq_teacher_source *teacher, const lq_config *config, size_t B,
                               size_t T, double temperature, lq_arena *arena, lq_teacher_lane *out)
 {
     *out = (lq_teacher_lane){.teacher = teacher, .temperature = temperature, .T = T};
-    return teacher->w != NULL ? lq_lane_new(config, B, T, false, arena, &out->acts) : LQ_OK;
+    return teacher->w != NULL ? lq_lane_new(config, B, T, LQ_KEEP_NOTHING, arena, &out->acts)
+                              : LQ_OK;
 }
 
 void lq_teacher_read(lq_teacher_lane *lane, const uint32_t *tokens, size_t sequence, size_t B)

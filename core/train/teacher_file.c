@@ -145,7 +145,8 @@ static lq_status writer_new(writer *o, lq_arena *arena)
     const size_t V = o->w->config.V;
     LQ_TRY(lq_arena_new(arena, &o->lane, p->lanes));
     for (size_t i = 0; i < p->lanes; i++) {
-        LQ_TRY(lq_lane_new(&o->w->config, p->micro, p->T, false, arena, &o->lane[i].acts));
+        LQ_TRY(
+            lq_lane_new(&o->w->config, p->micro, p->T, LQ_KEEP_NOTHING, arena, &o->lane[i].acts));
         LQ_TRY(lq_arena_new(arena, &o->lane[i].logits, LQ_TEACHER_ROWS * V));
     }
     LQ_TRY(lq_arena_new(arena, &o->tokens, CHUNK * p->T));

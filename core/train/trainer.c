@@ -113,6 +113,7 @@ static lq_status prepare(trainer *t, lq_arena *arena)
 {
     const lq_train_config *c = t->c;
     LQ_ASSERT(c->micro > 0 && c->lanes > 0 && c->batch > 0 && c->T == t->data->T);
+    const lq_keep keep = lq_train_keep(t->q, c);
     LQ_TRY(lq_arena_new(arena, &t->lane, c->lanes));
     LQ_TRY(lq_arena_new(arena, &t->lane[0].tokens, c->batch * c->T));
     LQ_TRY(lq_arena_new(arena, &t->lane[0].targets, c->batch * c->T));
@@ -120,7 +121,9 @@ static lq_status prepare(trainer *t, lq_arena *arena)
         lane *l = &t->lane[i];
         l->tokens = t->lane[0].tokens;
         l->targets = t->lane[0].targets;
-        LQ_TRY(lq_lane_new(&t->q->w.config, c->micro, c->T, true, arena, &l->acts));
+        LQ_TRY(lq_lane_new(&t->q->w.config, c->micro, c->T, keep, arena, &l->acts));
+        if (c->compute == LQ_COMPUTE_BF16)
+            LQ_TRY(lq_lane_use_bf16(l->acts));
         LQ_TRY(lq_weights_new(&t->q->w.config, arena, &l->grad));
         if (!lq_loss_has_teacher(&c->loss))
             continue;
@@ -325,28 +328,42 @@ static lq_status loop(trainer *t, size_t first, lq_on_step on_step, void *contex
     return status;
 }
 
+static lq_status train_in(trainer *t, lq_arena *arena, lq_on_step on_step, void *context)
+{
+    const lq_train_config *c = t->c;
+    LQ_TRY(prepare(t, arena));
+    lq_checkpoint saved = checkpoint_of(t, 0);
+    if (c->checkpoint != NULL && lq_path_exists(c->checkpoint))
+        LQ_TRY(lq_checkpoint_read(&saved, arena));
+    t->result->steps_done = saved.step;
+    /* Several lanes are a parallel region, in which BLAS keeps to one thread. A lane alone must be told,
+     * for the bits of a product depend on its threads. Told for several, it would starve the lanes: the
+     * setting of OpenBLAS's OpenMP build is OpenMP's own. */
+    const int threads = lq_blas_threads(1);
+    if (c->lanes > 1)
+        lq_blas_threads(threads);
+    if (measures_beta(&t->loss))
+        t->loss.beta = measure_beta(t);
+    t->result->beta = t->loss.beta;
+    const lq_status status = loop(t, saved.step, on_step, context);
+    lq_blas_threads(threads);
+    return status;
+}
+
+static void close_lanes(trainer *t)
+{
+    for (size_t i = 0; t->lane != NULL && i < t->c->lanes; i++)
+        lq_lane_close(t->lane[i].acts);
+}
+
 lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config, lq_arena *arena,
                    lq_on_step on_step, void *context, lq_train_result *out)
 {
     memset(out, 0, sizeof *out);
     trainer t = {.q = q, .data = data, .c = config, .loss = config->loss, .result = out};
     LQ_TRY(lq_qmodel_begin(q, LQ_STAGE_END_TO_END));
-    LQ_TRY(prepare(&t, arena));
-    lq_checkpoint saved = checkpoint_of(&t, 0);
-    if (config->checkpoint != NULL && lq_path_exists(config->checkpoint))
-        LQ_TRY(lq_checkpoint_read(&saved, arena));
-    out->steps_done = saved.step;
-    /* Several lanes are a parallel region, in which BLAS keeps to one thread. A lane alone must be told,
-     * for the bits of a product depend on its threads. Told for several, it would starve the lanes: the
-     * setting of OpenBLAS's OpenMP build is OpenMP's own. */
-    const int threads = lq_blas_threads(1);
-    if (config->lanes > 1)
-        lq_blas_threads(threads);
-    if (measures_beta(&t.loss))
-        t.loss.beta = measure_beta(&t);
-    out->beta = t.loss.beta;
-    lq_status status = loop(&t, saved.step, on_step, context);
-    lq_blas_threads(threads);
+    lq_status status = train_in(&t, arena, on_step, context);
+    close_lanes(&t);
     out->tokens = out->steps_done * config->batch * config->T;
     const size_t tail = out->steps_done / 10 > 0 ? out->steps_done / 10 : 1;
     for (size_t i = 0; out->steps_done > 0 && i < tail; i++)
@@ -359,7 +376,7 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
     return LQ_OK;
 }
 
-size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
+static size_t bytes_keeping(const lq_qmodel *q, const lq_train_config *c, lq_keep keep)
 {
     size_t slots = 0, rest = 0;
     for (size_t i = 0; i < q->n_theta; i++)
@@ -374,13 +391,27 @@ size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
         const bool moves = w->kind == LQ_WEIGHT_LINEAR ? q->method == NULL : c->train_rest;
         rest += moves ? 2 * 4 * w->rows * w->cols : 0; /* two moments */
     }
-    const lq_config *shape = &q->w.config;
-    size_t lane_bytes = lq_lane_bytes(shape, c->micro, c->T, true), teacher = 0;
+    size_t each = lq_lane_bytes(&q->w.config, c->micro, c->T, keep), teacher = 0;
     if (lq_loss_has_teacher(&c->loss)) {
-        lane_bytes += lq_loss_bytes(shape->V);
-        lane_bytes += lq_teacher_lane_bytes(&c->teacher, shape, c->micro, c->T);
+        each += lq_loss_bytes(q->w.config.V);
+        each += lq_teacher_lane_bytes(&c->teacher, &q->w.config, c->micro, c->T);
         teacher = c->teacher.w != NULL ? 4 * c->teacher.w->n : 0;
     }
+    if (c->compute == LQ_COMPUTE_BF16)
+        each += lq_lane_bf16_bytes(&q->w.config, c->micro, c->T);
     return slots + rest + teacher + 4 * q->w.n * (1 + c->lanes) /* weights, a gradient a lane */
-           + c->lanes * lane_bytes;
+           + c->lanes * each;
+}
+
+lq_keep lq_train_keep(const lq_qmodel *q, const lq_train_config *c)
+{
+    if (c->checkpointing != LQ_CHECKPOINTING_AUTO)
+        return c->checkpointing == LQ_CHECKPOINTING_ON ? LQ_KEEP_INPUTS : LQ_KEEP_ALL;
+    const size_t most = lq_clock_memory_bytes() / 2;
+    return bytes_keeping(q, c, LQ_KEEP_ALL) > most ? LQ_KEEP_INPUTS : LQ_KEEP_ALL;
+}
+
+size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *c)
+{
+    return bytes_keeping(q, c, lq_train_keep(q, c));
 }

@@ -14,6 +14,14 @@
 #include "core/train/schedule.h"
 #include "core/train/teacher.h"
 
+/* Activation checkpointing: keep each block's input alone and compute the rest again in the backward. A
+ * third more arithmetic, the same bits. */
+typedef enum lq_checkpointing {
+    LQ_CHECKPOINTING_AUTO, /* on where the plan without it is more than half of the machine's memory */
+    LQ_CHECKPOINTING_ON,
+    LQ_CHECKPOINTING_OFF
+} lq_checkpointing;
+
 typedef struct lq_train_config {
     size_t batch, T;     /* sequences per step, tokens per sequence */
     size_t micro, lanes; /* sequences per micro-batch; lanes of activations */
@@ -23,6 +31,8 @@ typedef struct lq_train_config {
         weight_decay; /* of matrices, and of slots of a weight's shape that say none of their own */
     bool train_rest;  /* norms, embeddings, head, biases move, too */
     const char *slots; /* of those that the method trains, which (core/train/slots.h); NULL: all */
+    lq_checkpointing checkpointing;
+    lq_compute compute; /* of the model's matrix products; everything else is fp32 */
     lq_schedule schedule;
     lq_adamw adamw;
     int optimizer; /* lq_optimizer_kind */
@@ -49,7 +59,8 @@ typedef struct lq_train_result {
  * first LQ_BETA_BATCHES batches of the teacher's largest probability: docs/decisions/0080. Resumes from config->checkpoint when it is there, and removes it when done.
  * LQ_E_NUMERIC: loss or gradient not finite (step and value in the note); LQ_E_STOPPED: the user asked
  * to stop, the checkpoint is written; LQ_E_FORMAT: a checkpoint of another run; LQ_E_OPTION: slots that
- * are not there, or nothing that moves. on_step may be NULL; it is called after each step. */
+ * are not there, or nothing that moves; LQ_E_UNAVAILABLE: compute is bf16 where that is not to be had.
+ * on_step may be NULL; it is called after each step. */
 enum { LQ_BETA_BATCHES = 11 };
 typedef lq_status (*lq_on_step)(void *context, size_t step, double loss, double lr_factor);
 lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config, lq_arena *arena,
@@ -58,9 +69,12 @@ lq_status lq_train(lq_qmodel *q, lq_batches *data, const lq_train_config *config
 /* Sequences of the run that the teacher is asked about: what a file of predictions must hold. */
 size_t lq_train_sequences(const lq_train_config *config);
 
-/* Bytes that lq_train plans for: parameters, gradients, optimizer state, activations, the teacher's weights
- * and activations. Predictions in a file are not memory. */
+/* Bytes that lq_train plans for: effective weights, parameters, gradients, optimizer state, activations; the
+ * weights and activations of a teacher that runs beside the student. Without one, full-precision weights that
+ * the caller still holds come on top. Predictions in a file are not memory. */
 size_t lq_train_bytes(const lq_qmodel *q, const lq_train_config *config);
+/* What the lanes will keep: AUTO decided. */
+lq_keep lq_train_keep(const lq_qmodel *q, const lq_train_config *config);
 
 /* One gradient, for tests and golden cases: adds d(mean nats)/d(...) over `n` sequences into grad (as
  * the weights) and returns the mean nats. */

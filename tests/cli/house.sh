@@ -22,7 +22,12 @@ runs version "$LCQAT" --version
 fails no_command 2 "no command" "$LCQAT"
 fails unknown_command 2 "did you mean train" "$LCQAT" trian
 fails help_of_unknown_command 2 "no command" "$LCQAT" help nothing
-fails generate_is_not_there_yet 2 "generate: not available in this version" "$LCQAT" generate x
+fails generate_without_prompt 2 "--prompt" "$LCQAT" generate tiny-llama
+fails generate_without_template 1 "no chat template" "$LCQAT" generate tiny-llama -p x --chat
+runs generate "$LCQAT" generate tiny-llama -p "The kernel" -n 8
+mv "$here/out" "$here/alone"
+runs generate_drawn "$LCQAT" generate tiny-llama -p "The kernel" -n 8 --temperature 1 --seed 2
+is generate_draws "$(cmp -s "$here/out" "$here/alone" && echo same)" ""
 fails gguf_is_not_there_yet 2 "not available in this version" "$LCQAT" eval model.gguf
 fails tasks_are_not_there_yet 2 "not available in this version" "$LCQAT" eval x --tasks arc
 fails run_without_point 2 "" "$LCQAT" run

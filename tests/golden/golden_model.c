@@ -65,7 +65,7 @@ static lq_status read_model(model *m)
     config.max_positions = m->T;
     LQ_TRY(lq_weights_new(&config, g->arena, &m->weights));
     LQ_TRY(lq_weights_new(&config, g->arena, &m->grad));
-    LQ_TRY(lq_lane_new(&config, m->B, m->T, true, g->arena, &m->lane));
+    LQ_TRY(lq_lane_new(&config, m->B, m->T, LQ_KEEP_ALL, g->arena, &m->lane));
     for (size_t i = 0; i < m->weights.n_tensors; i++) {
         const lq_weight *t = &m->weights.tensor[i];
         float *values;

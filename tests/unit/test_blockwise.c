@@ -50,7 +50,7 @@ static void net_new(net *m, lq_arch arch, uint64_t seed)
     lq_rng rng = lq_rng_seed(seed);
     check_ok(lq_weights_new(&c, &m->arena, &m->w));
     check_ok(lq_weights_new(&c, &m->arena, &m->grad));
-    check_ok(lq_lane_new(&c, B, T, true, &m->arena, &m->lane));
+    check_ok(lq_lane_new(&c, B, T, LQ_KEEP_ALL, &m->arena, &m->lane));
     random_weights(&m->w, &rng);
     lq_fill_normal(m->x, B * T * 16, &rng);
     lq_fill_normal(m->r, B * T * 16, &rng);
@@ -203,7 +203,7 @@ static double plain_mse(bed *b)
     const size_t entries = T * 16;
     float y[T * 16];
     double sum = 0;
-    check_ok(lq_lane_new(&b->full.config, 1, T, false, &b->arena, &lane));
+    check_ok(lq_lane_new(&b->full.config, 1, T, LQ_KEEP_NOTHING, &b->arena, &lane));
     for (size_t s = TRAINED; s < N_SEQ; s++) {
         lq_block_forward(&b->q.w, lane, LAYER, b->input + s * entries, 1, y);
         for (size_t i = 0; i < entries; i++)

@@ -47,7 +47,7 @@ static void net_new(net *m, lq_arch arch)
     }
     for (size_t i = 0; i < T; i++)
         m->token[i] = (uint32_t)lq_rng_below(&rng, V);
-    check_ok(lq_lane_new(&c, 1, T, false, &m->arena, &lane));
+    check_ok(lq_lane_new(&c, 1, T, LQ_KEEP_NOTHING, &m->arena, &lane));
     check_ok(lq_arena_new(&m->arena, &m->want, T * V));
     lq_forward(&m->w, lane, m->token, 1);
     lq_logits(&m->w, lane, 0, T, m->want);

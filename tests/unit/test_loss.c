@@ -63,7 +63,7 @@ static void open_scene(scene *s)
     for (size_t b = 0; b < B; b++)
         lq_batches_get(&s->data, b, s->tokens + b * T, s->targets + b * T);
     s->targets[3] = UINT32_MAX; /* a position that does not count */
-    check_ok(lq_lane_new(&c, B, T, true, &s->arena, &s->acts));
+    check_ok(lq_lane_new(&c, B, T, LQ_KEEP_ALL, &s->arena, &s->acts));
 }
 
 static void close_scene(scene *s) { lq_arena_close(&s->arena); }
@@ -161,7 +161,7 @@ static void a_mixture_has_the_documented_value(void **state)
     lq_lane *acts;
     float q_logits[B * T * V], p_logits[B * T * V];
     double want = 0;
-    check_ok(lq_lane_new(&config, B, T, false, &s.arena, &acts));
+    check_ok(lq_lane_new(&config, B, T, LQ_KEEP_NOTHING, &s.arena, &acts));
     lq_forward(&s.teacher, acts, s.tokens, B);
     lq_logits(&s.teacher, acts, 0, B * T, p_logits);
     lq_forward(&s.student, acts, s.tokens, B);

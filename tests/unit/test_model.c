@@ -3,6 +3,7 @@
  * independent implementation run in the golden suite. */
 #include "tests/check.h"
 
+#include "core/base/clock.h"
 #include "core/math/gemm.h"
 #include "core/math/kernels.h"
 #include "core/train/trainer.h"
@@ -57,7 +58,7 @@ static void net_new(net *m, lq_config c, uint64_t seed)
     lq_rng rng = lq_rng_seed(seed);
     check_ok(lq_weights_new(&c, &m->arena, &m->w));
     check_ok(lq_weights_new(&c, &m->arena, &m->grad));
-    check_ok(lq_lane_new(&c, B, T, true, &m->arena, &m->lane));
+    check_ok(lq_lane_new(&c, B, T, LQ_KEEP_ALL, &m->arena, &m->lane));
     random_weights(&m->w, &rng);
     random_tokens(m->tokens, m->targets, c.V, &rng);
 }
@@ -166,7 +167,8 @@ static void blocks_in_a_row_equal_the_forward(void **state)
     float x[B * T * 10];
     net_new(&m, c, 8);
     lq_forward(&m.w, m.lane, m.tokens, B);
-    check_ok(lq_lane_new(&c, B, T, false, &m.arena, &lane)); /* layers share activations here */
+    check_ok(lq_lane_new(&c, B, T, LQ_KEEP_NOTHING, &m.arena,
+                         &lane)); /* layers share activations here */
     lq_embed(&m.w, m.tokens, B * T, x);
     for (size_t l = 0; l < c.L; l++)
         lq_block_forward(&m.w, lane, l, x, B, x);
@@ -259,6 +261,146 @@ static void a_resumed_training_ends_in_the_same_bits(void **state)
     lq_arena_close(&b);
 }
 
+/* ---- Memory ------------------------------------------------------------------------------------ */
+
+static void recomputed_activations_give_the_same_gradient(void **state)
+{
+    (void)state;
+    for (lq_arch arch = LQ_ARCH_LLAMA; arch <= LQ_ARCH_QWEN3; arch++) {
+        net kept, again;
+        net_new(&kept, shape(arch, true), 12);
+        net_new(&again, shape(arch, true), 12);
+        check_ok(lq_lane_new(&again.w.config, B, T, LQ_KEEP_INPUTS, &again.arena, &again.lane));
+        for (size_t n = B; n > 0; n--) { /* and with fewer sequences than the lane has room for */
+            const double a =
+                lq_gradient(&kept.w, kept.lane, kept.tokens, kept.targets, n, &kept.grad);
+            const double b =
+                lq_gradient(&again.w, again.lane, again.tokens, again.targets, n, &again.grad);
+            assert_true(a == b);
+            assert_memory_equal(kept.grad.flat, again.grad.flat, kept.grad.n * sizeof(float));
+        }
+        lq_arena_close(&kept.arena);
+        lq_arena_close(&again.arena);
+    }
+}
+
+static void checkpointing_does_not_change_a_training(void **state)
+{
+    (void)state;
+    lq_qmodel q[2];
+    lq_arena arena[2] = {{0}, {0}};
+    lq_train_result r;
+    lq_train_config c = tiny_config(5);
+    for (int i = 0; i < 2; i++) {
+        c.checkpointing = i == 0 ? LQ_CHECKPOINTING_OFF : LQ_CHECKPOINTING_ON;
+        train_tiny(&q[i], &arena[i], &c, NULL, LQ_OK, &r);
+    }
+    assert_memory_equal(q[0].w.flat, q[1].w.flat, q[0].w.n * sizeof(float));
+    const double planned = (double)lq_train_bytes(&q[1], &c), used = (double)arena[1].peak_bytes;
+    assert_true(used >= 0.9 * planned && used <= 1.5 * planned + 65536);
+    lq_arena_close(&arena[0]);
+    lq_arena_close(&arena[1]);
+}
+
+static void a_chunk_of_logits_is_a_part_of_all(void **state)
+{
+    (void)state;
+    net whole, parts;
+    net_new(&whole, shape(LQ_ARCH_LLAMA, true), 13);
+    net_new(&parts, shape(LQ_ARCH_LLAMA, true), 13);
+    assert_int_equal(whole.lane->head_rows, B * T);
+    parts.lane->head_rows = 3; /* 3 3 3 3 2 */
+    const double a = lq_gradient(&whole.w, whole.lane, whole.tokens, whole.targets, B, &whole.grad);
+    const double b = lq_gradient(&parts.w, parts.lane, parts.tokens, parts.targets, B, &parts.grad);
+    check_close(a, b, 1e-7, 0);
+    assert_true(lq_worst(whole.grad.flat, parts.grad.flat, whole.grad.n) < 1e-6);
+    lq_arena_close(&whole.arena);
+    lq_arena_close(&parts.arena);
+}
+
+static void rows_of_logits_depend_on_the_vocabulary(void **state)
+{
+    (void)state;
+    static const size_t vocabulary[] = {1024, 49152, 151936, 262144}, rows[] = {256, 256, 110, 64};
+    for (size_t i = 0; i < 4; i++) {
+        lq_arena arena = {0};
+        lq_lane *lane;
+        lq_config c = shape(LQ_ARCH_LLAMA, true);
+        c.V = vocabulary[i];
+        check_ok(lq_lane_new(&c, 2, 200, LQ_KEEP_NOTHING, &arena, &lane));
+        assert_int_equal(lane->head_rows, rows[i]);
+        lq_arena_close(&arena);
+    }
+}
+
+/* SmolLM2-135M as its config.json has it, and an optimizer for the latent weight of every linear: only
+ * what lq_train_bytes reads is filled in. */
+static void smollm2_plan(lq_qmodel *q, lq_arena *arena)
+{
+    const lq_config config = {.D = 576, .F = 1536, .L = 30, .H = 9, .Hkv = 3, .dh = 64, .V = 49152};
+    const lq_config *c = &config;
+    static const lq_method latent = {.name = "latent"};
+    *q = (lq_qmodel){.method = &latent, .n_theta = 30 * LQ_N_LINEARS};
+    q->w.config = config;
+    check_ok(lq_arena_new(arena, &q->theta, q->n_theta));
+    check_ok(lq_arena_new(arena, &q->w.tensor, 2 + 30 * LQ_N_LAYER_TENSORS));
+    q->w.tensor[q->w.n_tensors++] =
+        (lq_weight){.kind = LQ_WEIGHT_EMBED, .rows = c->V, .cols = c->D};
+    q->w.tensor[q->w.n_tensors++] = (lq_weight){.kind = LQ_WEIGHT_NORM, .rows = 1, .cols = c->D};
+    for (size_t l = 0; l < c->L; l++) {
+#define X(tensor_id, tensor_name, tensor_kind, n_rows, n_cols, present) \
+    if (present)                                                        \
+        q->w.tensor[q->w.n_tensors++] =                                 \
+            (lq_weight){.kind = LQ_WEIGHT_##tensor_kind, .rows = (n_rows), .cols = (n_cols)};
+        LQ_LAYER_TENSORS(X)
+#undef X
+    }
+    size_t linear = 0;
+    for (size_t i = 0; i < q->w.n_tensors; i++) {
+        const lq_weight *w = &q->w.tensor[i];
+        q->w.n += w->rows * w->cols;
+        if (w->kind != LQ_WEIGHT_LINEAR)
+            continue;
+        lq_theta *th = &q->theta[linear++];
+        th->n_slots = 1;
+        th->slot[0] = (lq_slot){.name = "latent",
+                                .kind = LQ_KIND_CONTINUOUS,
+                                .rows = w->rows,
+                                .cols = w->cols,
+                                .train = true};
+    }
+    assert_int_equal(linear, q->n_theta);
+}
+
+static void smollm2_trains_within_six_gib(void **state)
+{
+    (void)state;
+    lq_arena arena = {0};
+    lq_qmodel q;
+    smollm2_plan(&q, &arena);
+    assert_int_equal(q.w.n, 134515008); /* parameters, as its card has them */
+    lq_train_config c = {.batch = 8, .T = 512, .micro = 4, .lanes = 2, .train_rest = true};
+    const double gib = 1024.0 * 1024 * 1024, teacher = 4.0 * (double)q.w.n;
+    c.checkpointing = LQ_CHECKPOINTING_OFF;
+    const double off = ((double)lq_train_bytes(&q, &c) + teacher) / gib;
+    c.checkpointing = LQ_CHECKPOINTING_ON;
+    const double on = ((double)lq_train_bytes(&q, &c) + teacher) / gib;
+    c.compute = LQ_COMPUTE_BF16;
+    const double bf16 = ((double)lq_train_bytes(&q, &c) + teacher) / gib;
+    print_message("SmolLM2-135M, 8 x 512, with the full-precision weights: %.2f GiB, "
+                  "checkpointing %.2f, and bf16 %.2f\n",
+                  off, on, bf16);
+    assert_true(on < 6 && bf16 < 6 && off > 6 && bf16 > on);
+    c.checkpointing = LQ_CHECKPOINTING_AUTO;
+    const double most = (double)lq_clock_memory_bytes() / 2;
+    const bool tight = off * gib - teacher > most;
+    c.compute = LQ_COMPUTE_F32;
+    assert_int_equal(lq_train_keep(&q, &c), tight ? LQ_KEEP_INPUTS : LQ_KEEP_ALL);
+    c.T = 1 << 20;
+    assert_int_equal(lq_train_keep(&q, &c), LQ_KEEP_INPUTS);
+    lq_arena_close(&arena);
+}
+
 static void a_fraction_is_a_prefix(void **state)
 {
     (void)state;
@@ -323,6 +465,11 @@ int main(void)
         cmocka_unit_test(blocks_in_a_row_equal_the_forward),
         cmocka_unit_test(training_is_the_same_on_one_thread_and_two),
         cmocka_unit_test(a_resumed_training_ends_in_the_same_bits),
+        cmocka_unit_test(recomputed_activations_give_the_same_gradient),
+        cmocka_unit_test(checkpointing_does_not_change_a_training),
+        cmocka_unit_test(a_chunk_of_logits_is_a_part_of_all),
+        cmocka_unit_test(rows_of_logits_depend_on_the_vocabulary),
+        cmocka_unit_test(smollm2_trains_within_six_gib),
         cmocka_unit_test(a_fraction_is_a_prefix),
         cmocka_unit_test(schedules_have_the_documented_values),
         cmocka_unit_test(planned_memory_covers_what_is_used),

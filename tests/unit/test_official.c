@@ -439,7 +439,7 @@ static void golden_checkpoint_gives_its_logits(void **state)
     check_ok(lq_tensor_to_f32(lq_safetensors_find(&k.file, "ids"), ids));
     for (size_t i = 0; i < 2 * TOKENS; i++)
         token[i] = (uint32_t)ids[i];
-    check_ok(lq_lane_new(&q.w.config, 2, TOKENS, false, &b.arena, &lane));
+    check_ok(lq_lane_new(&q.w.config, 2, TOKENS, LQ_KEEP_NOTHING, &b.arena, &lane));
     lq_forward(&q.w, lane, token, 2);
     lq_logits(&q.w, lane, TOKENS, TOKENS, got); /* of the second sequence */
     const lq_tensor *logits = lq_safetensors_find(&k.file, "logits");

@@ -51,7 +51,7 @@ static void bed_new(bed *b)
 static void plain_gram(bed *b, size_t layer, lq_layer_tensor linear, size_t in, double *gram)
 {
     lq_lane *lane;
-    check_ok(lq_lane_new(&b->full.config, N_SEQ, T, true, &b->arena, &lane));
+    check_ok(lq_lane_new(&b->full.config, N_SEQ, T, LQ_KEEP_ALL, &b->arena, &lane));
     lq_forward(&b->full, lane, b->token, N_SEQ);
     const float *x = lq_linear_input(lane, layer, linear);
     memset(gram, 0, in * in * sizeof *gram);
@@ -148,6 +148,27 @@ static void quantize_with(bed *b, const char *name, lq_qmodel *q)
     lq_json_free(spec);
     check_ok(lq_qmodel_new(&b->full, method, opts, &b->arena, q));
     check_ok(lq_quantize(q, &b->full, &b->calib, &rng));
+}
+
+/* In the place of the full-precision weights: the same bits, whatever a method asks for. */
+static void quantizing_in_place_changes_nothing(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"rtn", "gptq", "lcqat", "none"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        bed b, own;
+        lq_qmodel q, in_place;
+        const lq_rng rng = lq_rng_seed(1);
+        bed_new(&b);
+        bed_new(&own);
+        quantize_with(&b, names[i], &q);
+        check_ok(lq_qmodel_take(&own.full, q.method, q.opts, &own.arena, &in_place));
+        assert_ptr_equal(in_place.w.flat, own.full.flat);
+        check_ok(lq_quantize(&in_place, &own.full, &own.calib, &rng));
+        assert_memory_equal(q.w.flat, in_place.w.flat, q.w.n * sizeof(float));
+        lq_arena_close(&b.arena);
+        lq_arena_close(&own.arena);
+    }
 }
 
 static double ppl_of(bed *b, const lq_weights *w)
@@ -379,6 +400,7 @@ static void perplexity_follows_its_definition(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quantizing_in_place_changes_nothing),
         cmocka_unit_test(calibrated_grams_equal_plain_sums),
         cmocka_unit_test(mean_abs_equals_the_plain_mean),
         cmocka_unit_test(grams_of_a_file_are_those_collected),

@@ -480,6 +480,42 @@ static void the_report_is_whole_and_deterministic(void **state)
     close_scene(&s[1]);
 }
 
+/* Eight variants and more at one share of the data are drawn one below the other; a variant that the
+ * reference also is without training is paired there, too. */
+static void many_variants_are_rows(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7"};
+    made_up list[8 * 4];
+    for (size_t i = 0; i < 8; i++)
+        for (size_t k = 0; k < 4; k++) /* two seeds untrained, two trained */
+            list[4 * i + k] =
+                (made_up){name[i],          "lcqat", "result",  TEST,
+                          k < 2 ? 0 : 0.01, 1,       k % 2 + 1, 20 + (double)i + (double)(k % 2)};
+    for (size_t n = 7; n <= 8; n++) {
+        char *text;
+        size_t bytes;
+        scene s;
+        char dir[16];
+        snprintf(dir, sizeof dir, "many%zu", n);
+        store_all(dir, list, 4 * n);
+        open_scene(&s, dir, NULL, "v0");
+        const char *out = lq_arena_printf(&s.arena, "%s/out-%s", root, dir);
+        const char *data = lq_arena_printf(&s.arena, "%s/figures/variants-tiny.dat", out);
+        assert_int_equal(lq_report_write(&s.r, out, "no/such/plots"), LQ_OK);
+        assert_int_equal(lq_path_exists(data), n == 8);
+        if (n == 8) {
+            assert_int_equal(lq_file_read(data, &s.arena, &text, &bytes), LQ_OK);
+            assert_non_null(strstr(text, "\n7 27.5 "));
+            assert_non_null(strstr(text, "\n0 7 9 \"v7\"\n"));
+        }
+        const lq_cell *c = lq_report_cell(&s.r, s.r.evals.at[0], "tiny", "v3", 0);
+        assert_int_equal(c->n_paired, 2);
+        assert_true(fabs(c->diff - 3) < 1e-12 && fabs(c->diff_half) < 1e-9);
+        close_scene(&s);
+    }
+}
+
 static void a_copy_of_a_store_counts_once(void **state)
 {
     (void)state;
@@ -492,6 +528,36 @@ static void a_copy_of_a_store_counts_once(void **state)
     assert_int_equal(s.r.n_again, 3);
     assert_true(s.r.worst_again == 0);
     assert_int_equal(lq_report_add(&s.r, "/no/such/place"), LQ_E_MISSING);
+    close_scene(&s);
+}
+
+/* Another machine's results make a column, and no row. */
+static void another_machine_stands_beside(void **state)
+{
+    (void)state;
+    made_up there[5];
+    scene s;
+    lq_table t;
+    memcpy(there, sample + 1, 4 * sizeof *there); /* rtn, a */
+    there[0].ppl = 123.5;
+    there[4] = (made_up){"z", "rtn", "result", TEST, 0, 0, 9, 77};
+    store_all("there", there, 5);
+    open_scene(&s, "main", NULL, "a");
+    lq_report_main_table(&s.r, NULL, &t);
+    assert_null(strstr(rows(&s, &t, true), "2.48 | 13.00 |"));
+    const size_t records = s.r.n_records;
+    assert_int_equal(lq_report_add_beside(&s.r, lq_arena_printf(&s.arena, "%s/there", root)),
+                     LQ_OK);
+    lq_report_measure(&s.r);
+    assert_int_equal(s.r.n_records, records);
+    assert_int_equal(s.r.n_beside, 4);
+    const char *eval = s.r.evals.at[0];
+    assert_true(lq_report_cell(&s.r, eval, "tiny", "rtn", 0)->beside == 123.5);
+    assert_true(fabs(lq_report_cell(&s.r, eval, "tiny", "a", 0.01)->beside - 13) < 1e-12);
+    assert_true(isnan(lq_report_cell(&s.r, eval, "tiny", "b", 0.01)->beside));
+    lq_report_main_table(&s.r, NULL, &t);
+    assert_non_null(strstr(rows(&s, &t, true), "2.48 | 13.00 |"));
+    assert_int_equal(lq_report_add_beside(&s.r, "/no/such/place"), LQ_E_MISSING);
     close_scene(&s);
 }
 
@@ -508,6 +574,8 @@ int main(void)
         cmocka_unit_test(a_bad_rule_is_refused),
         cmocka_unit_test(markup_in_names_is_written_out),
         cmocka_unit_test(the_report_is_whole_and_deterministic),
+        cmocka_unit_test(many_variants_are_rows),
+        cmocka_unit_test(another_machine_stands_beside),
         cmocka_unit_test(a_copy_of_a_store_counts_once),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
