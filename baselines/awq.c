@@ -60,60 +60,72 @@ static lq_status layout(const void *options_read, size_t out, size_t in, lq_slot
 
 /* ---- One matrix -------------------------------------------------------------------------------- */
 
+typedef struct fitted { /* the grid that decides codes, and the one that ships */
+    lq_grid chosen, grid;
+} fitted;
+
 /* The weights of one group of one row, and what the search needs. */
 typedef struct group {
     const lq_grid_rule *rule;
     const float *w;
-    const double *gram; /* (n,n) of stride `in`; NULL: the identity */
+    const double *gram; /* (n,n) of stride `in`; NULL: the range is not searched */
     size_t n, in;
     float *clipped; /* (n) */
     double *off;    /* (n) */
 } group;
 
-/* Fits the grid to the weights clipped to +-bound. */
-static bool fit(const group *g, float bound, lq_grid *grid)
+/* The min-max grid of the weights clipped to +-bound, Q's: a range of their own of at least 1e-5, an integer
+ * zero. A clipped group is often -c .. c, where -c / s = -1.5 is a tie, and so is every clipped weight:
+ * zero and codes are decided with the float step, as released, and only the values see it as fp16.
+ * False: it overflows that. */
+static bool fit(const group *g, float bound, fitted *f)
 {
-    for (size_t j = 0; j < g->n; j++)
+    const float top = (float)g->rule->q_max;
+    float lo = INFINITY, hi = -INFINITY;
+    for (size_t j = 0; j < g->n; j++) {
         g->clipped[j] = g->w[j] < -bound ? -bound : g->w[j] > bound ? bound : g->w[j];
-    return lq_grid_fit(g->rule, g->clipped, g->n, grid);
+        lo = g->clipped[j] < lo ? g->clipped[j] : lo;
+        hi = g->clipped[j] > hi ? g->clipped[j] : hi;
+    }
+    const float step = (hi - lo > 1e-5f ? hi - lo : 1e-5f) / top, zero = -rintf(lo / step);
+    f->chosen = (lq_grid){.step = step, .zero = zero > 0 ? (zero < top ? zero : top) : 0};
+    f->grid = (lq_grid){.step = lq_grid_round_step(step), .zero = f->chosen.zero};
+    return isfinite(f->grid.step);
 }
 
 /* d' H_gg d, d = What - w. */
-static double error_of(const group *g, lq_grid grid)
+static double error_of(const group *g, const fitted *f)
 {
     double sum = 0;
     for (size_t j = 0; j < g->n; j++) {
-        const float value = lq_grid_value(grid, lq_grid_code(grid, g->rule->q_max, g->clipped[j]));
-        g->off[j] = (double)value - (double)g->w[j];
+        const int code = lq_grid_code(f->chosen, g->rule->q_max, g->clipped[j]);
+        g->off[j] = (double)lq_grid_value(f->grid, code) - (double)g->w[j];
     }
-    for (size_t i = 0; i < g->n && g->gram != NULL; i++) {
+    for (size_t i = 0; i < g->n; i++) {
         double along = 0;
         for (size_t j = 0; j < g->n; j++)
             along += g->gram[i * g->in + j] * g->off[j];
         sum += g->off[i] * along;
     }
-    for (size_t i = 0; i < g->n && g->gram == NULL; i++)
-        sum += g->off[i] * g->off[i];
     return sum;
 }
 
-/* The best bound of a group; the grid it gives. False: a step overflows fp16. */
-static bool search_clip(const group *g, bool searches, lq_grid *grid, float *bound)
+/* The best bound of a group. False: a step overflows fp16. */
+static bool search_clip(const group *g, float *bound)
 {
     float top = 0;
     double least = HUGE_VAL;
     bool found = false;
     for (size_t j = 0; j < g->n; j++)
         top = fabsf(g->w[j]) > top ? fabsf(g->w[j]) : top;
-    for (int k = 0; k < (searches ? N_CLIPS : 1); k++) {
+    for (int k = 0; k < (g->gram != NULL ? N_CLIPS : 1); k++) {
         const float tried = top * (1 - (float)k / 20);
-        lq_grid candidate;
-        if (!fit(g, tried, &candidate))
+        fitted f;
+        if (!fit(g, tried, &f))
             continue;
-        const double error = searches ? error_of(g, candidate) : 0;
+        const double error = g->gram != NULL ? error_of(g, &f) : 0;
         if (error < least) {
             least = error;
-            *grid = candidate;
             *bound = tried;
             found = true;
         }
@@ -122,8 +134,7 @@ static bool search_clip(const group *g, bool searches, lq_grid *grid, float *bou
 }
 
 /* Codes of w; grams of its inputs where ranges are searched, else NULL. */
-static lq_status quantize(lq_theta *th, const float *w, const double *gram, bool clips,
-                          lq_arena *scratch)
+static lq_status quantize(lq_theta *th, const float *w, const double *gram, lq_arena *scratch)
 {
     const lq_grid_rule rule = rule_of(th->opts);
     uint8_t *code = lq_theta_codes(th, "codes");
@@ -136,21 +147,22 @@ static lq_status quantize(lq_theta *th, const float *w, const double *gram, bool
     for (size_t at = 0; at < th->out * groups && status == LQ_OK; at++) {
         const size_t row = at / groups;
         size_t first, end;
-        lq_grid grid;
+        fitted f;
         float bound;
         lq_grid_span(&rule, th->in, at % groups, &first, &end);
         g.w = w + row * th->in + first;
         g.n = end - first;
         g.gram = gram != NULL ? gram + first * (th->in + 1) : NULL;
-        if (!search_clip(&g, clips, &grid, &bound)) {
+        if (!search_clip(&g, &bound)) {
             status = lq_fail(LQ_E_NUMERIC, "awq: the step of row %zu, group %zu overflows fp16",
                              row, at % groups);
             break;
         }
-        fit(&g, bound, &grid);
-        lq_grid_set(th, &rule, row, at % groups, grid);
+        fit(&g, bound, &f);
+        lq_grid_set(th, &rule, row, at % groups, f.grid);
         for (size_t j = 0; j < g.n; j++)
-            code[row * th->in + first + j] = (uint8_t)lq_grid_code(grid, rule.q_max, g.clipped[j]);
+            code[row * th->in + first + j] =
+                (uint8_t)lq_grid_code(f.chosen, rule.q_max, g.clipped[j]);
     }
     lq_arena_release(scratch, mark);
     return status;
@@ -163,7 +175,7 @@ static lq_status init(lq_theta *th, const float *w, const lq_calib *calib, const
     const opts *o = th->opts;
     const double *gram = calib != NULL ? calib->gram : NULL;
     LQ_TRY(lq_check_finite("awq", w, th->out, th->in));
-    return quantize(th, w, gram, o->clip && gram != NULL, scratch);
+    return quantize(th, w, o->clip ? gram : NULL, scratch);
 }
 
 /* ---- A block ----------------------------------------------------------------------------------- */
@@ -188,7 +200,7 @@ static lq_status candidate_of(lq_theta *th, const float *w, const float *t, floa
 {
     for (size_t i = 0; i < th->out * th->in; i++)
         to[i] = w[i] * t[i % th->in];
-    LQ_TRY(quantize(th, to, NULL, false, scratch));
+    LQ_TRY(quantize(th, to, NULL, scratch));
     th->method->effective(th, to, scratch);
     for (size_t i = 0; i < th->out * th->in; i++)
         to[i] /= t[i % th->in];
@@ -342,7 +354,7 @@ static lq_status fit_block(lq_block *b, lq_arena *scratch)
         const lq_mark mark = lq_arena_mark(scratch);
         const double *gram =
             clips ? scaled_gram(b->calib[i].gram, t[b->input[i]], th->in, scratch) : NULL;
-        const lq_status status = quantize(th, w[i], gram, clips, scratch);
+        const lq_status status = quantize(th, w[i], gram, scratch);
         lq_arena_release(scratch, mark);
         if (status != LQ_OK)
             return lq_fail(status, "%s: %.300s", b->name[i], lq_status_note());

@@ -135,12 +135,15 @@ static sampler sampler_of(const lq_theta *th)
                      .noise = lq_rng_seed(th->now.seed)};
 }
 
-/* y of one weight, and vbar. The released code keeps the logarithms finite with 1e-10. */
+/* y of one weight, and vbar. A draw has the 24 bits of two u; the released code keeps the logarithms finite
+ * with 1e-10. */
 static float soft_level(sampler *s, const float *logit, float y[LEVELS])
 {
     float top = -INFINITY, sum = 0, level = 0;
+    uint64_t bits = 0;
     for (size_t k = 0; k < LEVELS; k++) {
-        const float u = (float)lq_rng_uniform(&s->noise);
+        bits = k % 2 == 0 ? lq_rng_u64(&s->noise) : bits << 32;
+        const float u = (float)(bits >> 40) * 0x1p-24f;
         const float gumbel = -logf(-logf(u + 1e-10f) + 1e-10f);
         y[k] = ((float)s->kappa * logit[k] + gumbel) / (float)s->tau;
         top = y[k] > top ? y[k] : top;

@@ -99,6 +99,8 @@ static void print_method(const lq_method *m, size_t out, size_t in, bool with_op
                    m->options[i].choices ? m->options[i].choices : "");
         }
         lq_json_free(defaults);
+        if (m->blockwise != NULL)
+            printf("             its stage, as `blockwise`: %s\n", m->blockwise(opts));
     }
     for (size_t i = 0; i < m->n_presets; i++)
         printf("             preset %-9s %s\n", m->presets[i].name,

@@ -1,5 +1,6 @@
 /* lcqat quantize-matrix: one matrix, for study. */
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/data/safetensors.h"
 #include "core/quant/ldlq.h"
 #include "experiments/command.h"
@@ -126,6 +127,10 @@ static lq_status quantize(job *j, size_t seed, lq_arena *arena)
     const lq_rng rng = lq_rng_seed(seed);
     j->theta.laps = &j->laps;
     double started = lq_clock_wall_s();
+    if (j->method->blockwise != NULL || j->method->init_block != NULL)
+        lq_log_warn("%s fits the linears of a block together; a matrix alone gets no more than its "
+                    "start",
+                    j->method->name);
     LQ_TRY(j->method->init(&j->theta, j->w, &calib, &rng, arena));
     j->init_s = lq_clock_wall_s() - started;
     started = lq_clock_wall_s();

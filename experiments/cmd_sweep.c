@@ -61,8 +61,13 @@ static double cost_of(const lq_json *resolved)
     const double budget = lq_json_number(lq_json_get(resolved, "budget_tokens"));
     const double calib = lq_json_number(lq_json_get(lq_json_get(resolved, "calib"), "tokens"));
     const double trained = fraction * budget;
-    const double epochs = lq_json_number(lq_json_get(lq_json_get(resolved, "blockwise"), "epochs"));
-    const double passes = epochs > 0 ? 1 + 3 * epochs : 1;
+    const lq_json *stage = lq_json_get(resolved, "blockwise");
+    const double epochs = lq_json_number(lq_json_get(stage, "epochs"));
+    const double steps = lq_json_number(lq_json_get(stage, "iterations"));
+    const double batch = lq_json_number(lq_json_get(stage, "batch"));
+    const double context = lq_json_number(lq_json_get(lq_json_get(resolved, "calib"), "context"));
+    const double tuned = steps > 0 && calib > 0 ? steps * batch * context / calib : epochs;
+    const double passes = tuned > 0 ? 1 + 3 * tuned : 1;
     return 2e5 + (trained > 0 ? 3 * trained : 0) + (calib > 0 ? passes * calib : 0);
 }
 

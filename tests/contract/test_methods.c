@@ -1,5 +1,7 @@
 /* One suite over the registry, and over the template: what core/quant/method.h promises, held against every
  * method, every number of bits it has, and every word of its options. Nothing here knows a method. */
+#include "tests/contract/numbers.h"
+
 #include "core/math/gemm.h"
 #include "experiments/methods.h"
 
@@ -33,52 +35,6 @@ typedef struct subject { /* one method, with options, on one shape */
     lq_arena *arena;  /* emptied after each subject */
     const char *text; /* its options, for messages */
 } subject;
-
-/* ---- numbers ---- */
-
-static bool near(double got, double want, double tolerance)
-{
-    return fabs(got - want) <= tolerance; /* false for a NaN */
-}
-
-/* Is `got`, a gradient, within 0.2 % of the difference quotient, or of the noise of float? `noise`: what
- * the rounding of the weights alone may make of the quotient. */
-static bool gradient_agrees(double got, double quotient, double typical, double noise)
-{
-    return near(got, quotient, 2e-3 * fabs(quotient) + 2e-3 * typical + noise);
-}
-
-static double rms(const float *x, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sqrt(sum / (double)n);
-}
-
-/* Normal weights with a row of zeros, an outlier, and a weight that is exactly 0. */
-static float *odd_weight(lq_arena *arena, size_t out, size_t in)
-{
-    lq_rng rng = lq_rng_seed(out * 1000 + in);
-    float *w = lq_arena_f32(arena, out * in);
-    for (size_t i = 0; i < out * in; i++)
-        w[i] = (float)lq_rng_normal(&rng) * 0.05f;
-    memset(w + in, 0, in * sizeof *w); /* row 1 */
-    w[2 * in + 3] *= 50;
-    return w;
-}
-
-static double *correlated_gram(lq_arena *arena, size_t in)
-{
-    lq_rng rng = lq_rng_seed(in);
-    double *gram = lq_arena_f64(arena, in * in), *x = lq_arena_f64(arena, in);
-    for (size_t j = 0; j < in; j++)
-        x[j] = lq_rng_normal(&rng);
-    for (size_t i = 0; i < in; i++)
-        for (size_t j = 0; j < in; j++)
-            gram[i * in + j] = x[i] * x[j] + (i == j ? 0.5 : 0);
-    return gram;
-}
 
 /* ---- every method, bits, option and shape ---- */
 
@@ -235,12 +191,13 @@ static bool moves(const lq_theta *th, const lq_slot *slot)
     return slot->train || (th->method->blockwise != NULL && slot->kind == LQ_KIND_CONTINUOUS);
 }
 
-/* In the middle of the stage that a method learns in: a map that depends on it (lq_when) is smooth there. */
+/* Early in the stage that a method learns in: a map that depends on it (lq_when) is smooth there, and not yet
+ * so sharp that differences over a step of 1 % would see its curvature. */
 static void into_training(lq_theta *th)
 {
     const bool end_to_end = (th->method->needs & LQ_TRAINS) != 0;
     th->now = (lq_when){.stage = end_to_end ? LQ_STAGE_END_TO_END : LQ_STAGE_BLOCKWISE,
-                        .progress = 0.4,
+                        .progress = 0.1,
                         .seed = 12345};
 }
 
