@@ -430,7 +430,7 @@ static lq_status pack(const lq_theta *th, lq_sink *bytes)
             code[j] = code_of(&g, units_of(&g, w[j]));
         step[i] = lq_grid_round_step(g.step);
         other[i] = lq_grid_round_step(g.other);
-        zero[i] = g.n2f3 ? 0 : (uint8_t)g.other;
+        zero[i] = (uint8_t)(g.n2f3 ? 0 : (int)g.other);
     }
     LQ_TRY(lq_sink_codes(bytes, code, th->out, th->in, levels));
     LQ_TRY(lq_sink_f16(bytes, step, groups));

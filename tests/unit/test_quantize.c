@@ -136,16 +136,13 @@ static void calibrated_grams_equal_plain_sums(void **state)
     lq_arena_close(&b.arena);
 }
 
-static void quantize_with(bed *b, const char *name, lq_qmodel *q)
+static void quantize_with(bed *b, const char *name, lq_qmodel *q) /* at its own number of bits */
 {
     const lq_method *method;
     void *opts;
     const lq_rng rng = lq_rng_seed(1);
-    lq_json *spec = lq_json_object();
-    lq_json_set_number(spec, "bits", strcmp(name, "none") == 0 ? 16 : 2);
     check_ok(lq_method_find(name, &method));
-    check_ok(lq_method_options(method, spec, "test", &b->arena, &opts));
-    lq_json_free(spec);
+    check_ok(lq_method_options(method, NULL, "test", &b->arena, &opts));
     check_ok(lq_qmodel_new(&b->full, method, opts, &b->arena, q));
     check_ok(lq_quantize(q, &b->full, &b->calib, &rng));
 }
