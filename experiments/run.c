@@ -102,8 +102,9 @@ static lq_status quantize_in(job *j, lq_arena *scratch)
                                  .model_sha256 = j->model.digest.hex,
                                  .on_block = store_block,
                                  .context = j};
-    /* A start is read and gone; full precision goes with the method's start, unless training wants it. */
-    const bool spare = j->tokens <= 0 && from == &j->model.q.w;
+    /* Nobody wants the full-precision weights afterwards, and nobody but the method's ->init looks at them:
+     * ->init_block measures errors of the whole block while it changes its norms. */
+    const bool spare = j->tokens <= 0 && from == &j->model.q.w && j->method->init_block == NULL;
     LQ_TRY(spare ? lq_qmodel_take(&j->model.q.w, j->method, j->opts, &j->large, &j->q)
                  : lq_qmodel_new(from, j->method, j->opts, &j->large, &j->q));
     return lq_quantize_with(&j->q, from, &calib, &init, &how);
