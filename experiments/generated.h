@@ -5,7 +5,7 @@
  *     continuation  BitDistiller, arXiv:2402.10631: the first tokens of windows of real text, then samples
  *
  * Sequence i depends on the seed and i alone, so a shorter set is a prefix of a longer one.
- * docs/decisions/0081 says where this differs from the releases. */
+ * docs/decisions/0086 says where this differs from the releases. */
 #ifndef LQ_EXPERIMENTS_GENERATED_H
 #define LQ_EXPERIMENTS_GENERATED_H
 

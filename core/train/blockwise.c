@@ -5,9 +5,9 @@
 #include "core/math/kernels.h"
 #include "core/train/optimizer.h"
 #include "core/train/schedule.h"
+#include "core/train/slots.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 /* PyTorch's Adam has 1e-8: gradients of a mean over all entries of a block's output are small, and that
@@ -40,52 +40,21 @@ typedef struct tuner {
 
 /* ---- What moves -------------------------------------------------------------------------------- */
 
-/* Is `name` among "a,b,c"? */
-static bool is_listed(const char *list, const char *name)
-{
-    const size_t n = strlen(name);
-    for (const char *at = list; at != NULL; at = strchr(at, ',')) {
-        at += *at == ',';
-        if (strncmp(at, name, n) == 0 && (at[n] == '\0' || at[n] == ','))
-            return true;
-    }
-    return false;
-}
-
-static bool is_latent(const lq_theta *th, const lq_slot *slot)
-{
-    return slot->rows == th->out && slot->cols >= th->in;
-}
-
 static bool moves(const lq_blockwise_config *c, const lq_theta *th, const lq_slot *slot)
 {
-    if (slot->kind != LQ_KIND_CONTINUOUS || th->method->backward == lq_backward_none)
-        return false;
-    if (strcmp(c->slots, "all") == 0)
-        return true;
-    if (strcmp(c->slots, "scales") == 0)
-        return !is_latent(th, slot);
-    return is_listed(c->slots, slot->name);
+    return th->method->backward != lq_backward_none && lq_slots_select(c->slots, th, slot);
 }
 
-/* A name in the list that is no continuous slot of theta. */
 static lq_status check_names(const lq_blockwise_config *c, const lq_theta *th)
 {
-    char known[256] = "";
-    size_t n_moving = 0, n_named = 1;
-    for (const char *at = c->slots; (at = strchr(at, ',')) != NULL; at++)
-        n_named++;
-    for (size_t s = 0, used = 0; s < th->n_slots; s++) {
-        n_moving += moves(c, th, &th->slot[s]);
-        if (th->slot[s].kind == LQ_KIND_CONTINUOUS && used < sizeof known - LQ_MAX_SLOTS)
-            used += (size_t)snprintf(known + used, sizeof known - used, " %.24s", th->slot[s].name);
-    }
     const bool named = strcmp(c->slots, "all") != 0 && strcmp(c->slots, "scales") != 0;
-    if (named && n_moving != n_named)
-        return lq_fail(
-            LQ_E_OPTION,
-            "blockwise: slots '%s': not all of them are continuous slots of %s; it has:%s",
-            c->slots, th->method->name, *known ? known : " none");
+    size_t n_moving = 0;
+    LQ_TRY(lq_slots_check(c->slots, "blockwise", th));
+    for (size_t s = 0; s < th->n_slots; s++)
+        n_moving += moves(c, th, &th->slot[s]);
+    if (n_moving == 0 && named)
+        return lq_fail(LQ_E_OPTION, "blockwise: slots '%s': %s trains nothing", c->slots,
+                       th->method->name);
     if (n_moving == 0 && !c->norms)
         return lq_fail(LQ_E_OPTION,
                        "blockwise: nothing moves: %s has no slots to tune, norms is false",
@@ -111,7 +80,7 @@ static lq_status add_param(tuner *t, lq_arena *arena, lq_param p)
 static lq_param param_of(const lq_blockwise_config *c, lq_theta *th, size_t s, float *grad)
 {
     const lq_slot *slot = &th->slot[s];
-    const bool latent = is_latent(th, slot);
+    const bool latent = lq_slot_is_latent(th, slot);
     lq_param p = {.name = slot->name, .w = th->data[s], .g = grad, .n = slot->rows * slot->cols};
     p.lr = (latent ? c->lr_latent : c->lr_scales) * lq_slot_lr_scale(slot);
     p.decay = latent ? c->decay_latent : 0;

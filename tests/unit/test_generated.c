@@ -65,7 +65,7 @@ static void the_first_tokens_are_the_likeliest(void **state)
     const size_t V = m.q.w.config.V;
     float *logits = lq_arena_f32(&arena, V);
     get(&m, LQ_DATA_TEACHER, NULL, 1, N, &arena, &w);
-    check_ok(lq_lane_new(&m.q.w.config, 1, T, false, &arena, &lane));
+    check_ok(lq_lane_new(&m.q.w.config, 1, T, LQ_KEEP_NOTHING, &arena, &lane));
     for (size_t i = 0; i < N; i++) {
         const uint32_t *token = w.token + i * (T + 1);
         lq_forward(&m.q.w, lane, token, 1);
