@@ -52,10 +52,6 @@ static const lq_option train_table[] = {
      "of writing it; 0: the likeliest token"},
     {"sample_top_p", LQ_OPTION_REAL, AT(lq_train_opts, sample_top_p), 1, 0, 1, NULL,
      "share of the probability that tokens are drawn from"},
-    {"checkpointing", LQ_OPTION_CHOICE, AT(lq_train_opts, checkpointing), LQ_CHECKPOINTING_AUTO, 0,
-     0, "auto|on|off", "activations are computed again in the backward; the same bits"},
-    {"compute", LQ_OPTION_CHOICE, AT(lq_train_opts, compute), LQ_COMPUTE_F32, 0, 0, "f32|bf16",
-     "operands of the model's products"},
     {"prompt", LQ_OPTION_SIZE, AT(lq_train_opts, prompt), 16, 1, 1 << 20, NULL,
      "tokens of text that each continuation begins with"},
     {"checkpointing", LQ_OPTION_CHOICE, AT(lq_train_opts, checkpointing), LQ_CHECKPOINTING_AUTO, 0,
@@ -361,9 +357,7 @@ lq_train_config lq_recipe_train(const lq_recipe *r, size_t steps)
                          .checkpointing = (lq_checkpointing)t->checkpointing,
                          .compute = (lq_compute)t->compute,
                          .optimizer = t->optimizer,
-                         .sum_per_sequence = t->normalize == LQ_NORMALIZE_SEQUENCE,
-                         .checkpointing = (lq_checkpointing)t->checkpointing,
-                         .compute = (lq_compute)t->compute};
+                         .sum_per_sequence = t->normalize == LQ_NORMALIZE_SEQUENCE};
     c.slots = strcmp(r->train_slots, "method") == 0 ? NULL : r->train_slots;
     c.loss = (lq_loss_config){t->loss, t->loss_weight, t->ce_weight, t->temperature, t->beta};
     if (t->loss == LQ_LOSS_JSD && t->beta == 0)

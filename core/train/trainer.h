@@ -56,7 +56,8 @@ typedef struct lq_train_result {
 } lq_train_result;
 
 /* Trains q in place. A beta that is to be measured (cakld) is, as released, 1.1 times the mean over the
- * first LQ_BETA_BATCHES batches of the teacher's largest probability: docs/decisions/0080. Resumes from config->checkpoint when it is there, and removes it when done.
+ * first LQ_BETA_BATCHES batches of the teacher's largest probability: docs/decisions/0085. Resumes from
+ * config->checkpoint when it is there, and removes it when done.
  * LQ_E_NUMERIC: loss or gradient not finite (step and value in the note); LQ_E_STOPPED: the user asked
  * to stop, the checkpoint is written; LQ_E_FORMAT: a checkpoint of another run; LQ_E_OPTION: slots that
  * are not there, or nothing that moves; LQ_E_UNAVAILABLE: compute is bf16 where that is not to be had.
