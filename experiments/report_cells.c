@@ -102,6 +102,7 @@ static double of_seed(const lq_cell *c, size_t seed)
 static void measure_pair(const lq_report *r, lq_cell *c, lq_arena *scratch)
 {
     c->diff = c->diff_half = (double)NAN;
+    c->n_paired = 0; /* cells are measured again when another machine's results come */
     if (!r->reference || c->kind == LQ_CELL_FULL || strcmp(c->variant, r->reference) == 0)
         return;
     const lq_cell *other = lq_report_cell(r, c->eval, c->model, r->reference, c->fraction);
