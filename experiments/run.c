@@ -102,8 +102,9 @@ static lq_status quantize_in(job *j, lq_arena *scratch)
                                  .model_sha256 = j->model.digest.hex,
                                  .on_block = store_block,
                                  .context = j};
-    /* A training may still want the full weights, and a start's are gone soon; else they make room. */
-    if (j->tokens > 0 || j->start.method != NULL)
+    /* A training may still want the full weights, a search over a whole block compares with them while it
+     * writes, and a start's are gone soon; else they make room. */
+    if (j->tokens > 0 || j->start.method != NULL || j->method->init_block != NULL)
         LQ_TRY(lq_qmodel_new(from, j->method, j->opts, &j->large, &j->q));
     else
         LQ_TRY(lq_qmodel_take(&j->model.q.w, j->method, j->opts, &j->large, &j->q));

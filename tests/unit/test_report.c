@@ -548,7 +548,11 @@ static void another_machine_stands_beside(void **state)
     const size_t records = s.r.n_records;
     assert_int_equal(lq_report_add_beside(&s.r, lq_arena_printf(&s.arena, "%s/there", root)),
                      LQ_OK);
+    const lq_cell *b = lq_report_cell(&s.r, s.r.evals.at[0], "tiny", "b", 0.01);
+    const double diff = b->diff;
     lq_report_measure(&s.r);
+    assert_int_equal(b->n_paired, 3); /* measured again, not added up */
+    assert_true(b->diff >= diff && b->diff <= diff);
     assert_int_equal(s.r.n_records, records);
     assert_int_equal(s.r.n_beside, 4);
     const char *eval = s.r.evals.at[0];
