@@ -270,6 +270,15 @@ static lq_status stretch(lq_splitter *s, const char *text, size_t bytes, size_t 
     return LQ_OK;
 }
 
+/* Where the bytes that are no UTF-8 end, of those that begin at `at`. */
+static size_t broken_end(const char *text, size_t at, size_t bytes)
+{
+    uint32_t code;
+    while (at < bytes && lq_utf8_next(text + at, bytes - at, &code) == 0)
+        at++;
+    return at;
+}
+
 /* Text between added tokens, of any bytes. rest->from counts from `text`. */
 static lq_status split_text(lq_splitter *s, const char *text, size_t bytes, size_t done, bool more,
                             lq_rest *rest)
@@ -282,11 +291,11 @@ static lq_status split_text(lq_splitter *s, const char *text, size_t bytes, size
             rest->from += at;
             return LQ_OK;
         }
-        size_t broken = end;
-        uint32_t code;
-        while (broken < bytes && lq_utf8_next(text + broken, bytes - broken, &code) == 0 &&
-               !(more && lq_utf8_begun(text + broken, bytes - broken)))
-            broken++;
+        const size_t broken = broken_end(text, end, bytes);
+        if (more && broken > end && broken == bytes) { /* it may go on */
+            *rest = (lq_rest){.text = "", .from = end};
+            return LQ_OK;
+        }
         if (broken > end) {
             s->begun = s->piece_begun = s->text_begun = true;
             LQ_TRY(s->on_piece(s->self, text + end, broken - end, NULL));

@@ -233,6 +233,13 @@ static void gguf_without_logits_loads(void **state)
     assert_string_equal(m.digest.hex,
                         "81f226c62d28ed4a1a9b9fa080fcd9f0cc40e0f9d5680036583ff98fbcd035cb");
     check_ok(lq_model_need_text(&m)); /* the tokenizer is in the file */
+    uint32_t *ids;
+    size_t n;
+    check_ok(
+        lq_tokenizer_encode_with(m.tok, "Hello world", 11, LQ_ENCODE_SPECIAL, &arena, &ids, &n));
+    const uint32_t hello[] = {1, 15043, 3186};
+    assert_int_equal(n, 3);
+    assert_memory_equal(ids, hello, sizeof hello);
     lq_model_close(&m);
 }
 
@@ -333,7 +340,7 @@ static void what_is_no_model_is_refused(void **state)
     const char *file = lq_arena_printf(&arena, "%s/model.pt", here);
     check_ok(lq_file_write_all(file, "x", 1));
     refused(file, LQ_E_FORMAT, "ends in .gguf or .bin");
-    refused("no-such-model", LQ_E_MISSING, "is not in the catalog");
+    refused("no-such-model", LQ_E_MISSING, "no teacher of that name");
     const char *gguf = lq_arena_printf(&arena, "%s/empty.gguf", here);
     check_ok(lq_file_write_all(gguf, "", 0));
     refused(gguf, LQ_E_FORMAT, "no GGUF file");
