@@ -340,7 +340,7 @@ static void what_is_no_model_is_refused(void **state)
     const char *file = lq_arena_printf(&arena, "%s/model.pt", here);
     check_ok(lq_file_write_all(file, "x", 1));
     refused(file, LQ_E_FORMAT, "ends in .gguf or .bin");
-    refused("no-such-model", LQ_E_MISSING, "no teacher of that name");
+    refused("no-such-model", LQ_E_MISSING, "is not in the catalog");
     const char *gguf = lq_arena_printf(&arena, "%s/empty.gguf", here);
     check_ok(lq_file_write_all(gguf, "", 0));
     refused(gguf, LQ_E_FORMAT, "no GGUF file");
