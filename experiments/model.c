@@ -213,7 +213,10 @@ lq_status lq_model_copy_tokenizer(const lq_model *model, const char *dir)
                                         "added_tokens.json",
                                         "vocab.json",
                                         "merges.txt",
+                                        "encoder.json",
+                                        "vocab.bpe",
                                         "tokenizer.model",
+                                        "tokenizer.bin",
                                         "chat_template.jinja",
                                         "chat_template.json",
                                         "generation_config.json"};

@@ -233,6 +233,13 @@ static void gguf_without_logits_loads(void **state)
     assert_string_equal(m.digest.hex,
                         "81f226c62d28ed4a1a9b9fa080fcd9f0cc40e0f9d5680036583ff98fbcd035cb");
     check_ok(lq_model_need_text(&m)); /* the tokenizer is in the file */
+    uint32_t *ids;
+    size_t n;
+    check_ok(
+        lq_tokenizer_encode_with(m.tok, "Hello world", 11, LQ_ENCODE_SPECIAL, &arena, &ids, &n));
+    const uint32_t hello[] = {1, 15043, 3186};
+    assert_int_equal(n, 3);
+    assert_memory_equal(ids, hello, sizeof hello);
     lq_model_close(&m);
 }
 

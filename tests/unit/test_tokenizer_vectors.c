@@ -1,5 +1,5 @@
 /* The tokenizers against ids made by Hugging Face tokenizers, SentencePiece and llama.cpp, where LQ_SHARED
- * (default "../shared") has them. */
+ * (default "../shared") has them; and which files of a directory are read. */
 #include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/text/tokenizer_parts.h"
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -389,6 +390,44 @@ static void books_come_back(void **state)
     }
 }
 
+/* --- directories ------------------------------------------------------------------------------ */
+
+static void write_text(const char *dir, const char *name, const char *text)
+{
+    assert_int_equal(
+        lq_file_write_all(lq_arena_printf(&arena, "%s/%s", dir, name), text, strlen(text)), LQ_OK);
+}
+
+static void directories_are_searched_in_order(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/lcqat-tokenizer-XXXXXX";
+    lq_tokenizer *tok;
+    assert_non_null(mkdtemp(dir));
+    assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_E_MISSING);
+    write_text(dir, "vocab.json", "{\"a\":0,\"b\":1,\"ab\":2,\"</s>\":3}");
+    assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_E_MISSING); /* the merges are not there */
+    write_text(dir, "merges.txt", "#version: 0.2\na b\n");
+    assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_E_FORMAT);
+    assert_non_null(strstr(lq_status_note(), "family"));
+    write_text(
+        dir, "tokenizer_config.json",
+        "{\"tokenizer_class\":\"GPT2Tokenizer\",\"eos_token\":\"</s>\",\"bos_token\":\"</s>\","
+        "\"add_bos_token\":true}");
+    assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_OK);
+    lq_json *want;
+    assert_int_equal(lq_json_parse("[3,2,3,1]", 9, "ids", &want), LQ_OK);
+    assert_true(ids_are(tok, "ab</s>b", LQ_ENCODE_SPECIAL, want));
+    lq_json_free(want);
+    lq_tokenizer_free(tok);
+    write_text(dir, "merges.txt", "a b\nb c\n");
+    assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_E_FORMAT);
+    write_text(dir, "tokenizer.json", "{}");
+    assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_E_FORMAT);
+    assert_non_null(strstr(lq_status_note(), "tokenizer.json"));
+    assert_int_equal(lq_path_remove_tree(dir), LQ_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -403,6 +442,7 @@ int main(void)
         cmocka_unit_test_teardown(llama2_json_has_the_same_ids, close_arena),
         cmocka_unit_test_teardown(the_512_tokens_of_stories, close_arena),
         cmocka_unit_test_teardown(books_come_back, close_arena),
+        cmocka_unit_test_teardown(directories_are_searched_in_order, close_arena),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
