@@ -38,7 +38,8 @@ doors() {
     local pair header door
     for pair in cjson/cJSON.h=core/base/json.c openssl/=core/base/sha256.c \
         cblas.h=core/math/gemm.c,core/math/linalg.c archive=core/data/archive.c \
-        curl/=core/data/fetch.c pcre2.h=core/text/pattern.c oneapi/dnnl=core/math/gemm_bf16.c; do
+        curl/=core/data/fetch.c pcre2.h=core/text/pattern.c utf8proc.h=core/text/unicode.c \
+        oneapi/dnnl=core/math/gemm_bf16.c; do
         header=${pair%%=*} door=${pair#*=}
         grep -nE "#include <$header" "${sources[@]}" "${headers[@]}" |
             grep -vE "^(${door//,/|}):"
