@@ -20,6 +20,8 @@ static bool has_kind(const lq_json *entry, const char *kind)
 static lq_status bring(const char *list, const lq_json *entry, const char *name,
                        const lq_bring *how)
 {
+    if (how->file != NULL && (has_kind(entry, "apt") || has_kind(entry, "file")))
+        return lq_fail(LQ_E_OPTION, "fetch: %s is not fetched, so --from does not serve it", name);
     if (has_kind(entry, "apt"))
         return lq_techdocs_prepare();
     if (!has_kind(entry, "file"))
@@ -79,7 +81,10 @@ static lq_status run(const lq_args *args, lq_arena *arena)
     (void)arena;
     lq_json *catalog;
     LQ_TRY(lq_catalog_read(&catalog));
-    const lq_bring how = {.kind = lq_args_text(args, "source", NULL)};
+    const lq_bring how = {.kind = lq_args_text(args, "source", NULL),
+                          .file = lq_args_text(args, "from", NULL)};
+    if (how.file != NULL && lq_args_count(args) != 1)
+        return lq_fail(LQ_E_OPTION, "fetch: --from FILE is for one NAME");
     lq_json *done = lq_args_flag(args, "json") ? lq_json_array() : NULL;
     lq_status status = LQ_OK;
     for (size_t i = 0; status == LQ_OK && i < lq_args_count(args); i++)
@@ -97,6 +102,9 @@ static lq_status run(const lq_args *args, lq_arena *arena)
 
 static const lq_arg_spec spec[] = {
     {"source", 0, LQ_ARG_TEXT, "KIND", "only from sources of this kind: https, hf, pypi, rows"},
+    {"from", 0, LQ_ARG_TEXT, "FILE",
+     "take this file, checked against the catalog, instead of the sources: wiki.test.raw of "
+     "wikitext2"},
     LQ_ARG_JSON,
 };
 const lq_command lq_command_fetch = {

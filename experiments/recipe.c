@@ -121,7 +121,11 @@ static const lq_option eval_table[] = {
      "tokens per window"},
     {"windows", LQ_OPTION_SIZE, AT(lq_eval_opts, windows), 0, 0, (double)(1ul << 40), NULL,
      "at most so many windows; 0 = all"},
+    /* Written only beside a text `also` (docs/decisions/0042). */
+    {"also_windows", LQ_OPTION_SIZE, AT(lq_eval_opts, also_windows), 0, 0, (double)(1ul << 40),
+     NULL, "of the second text; 0 = all"},
 };
+enum { N_FIRST_EVAL = 2 };
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
 
 /* A key of a member that is text and so stands in no table. */
@@ -257,15 +261,21 @@ lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena,
                               {"slots", "method", &r->train_slots}};
     const text_key calib[] = {{"data", "techdocs:calib", &r->calib_data},
                               {"hessians", NULL, &r->hessians}};
-    const text_key eval[] = {{"data", "techdocs:test", &r->eval_data}};
+    const text_key eval[] = {{"data", "techdocs:test", &r->eval_data},
+                             {"also", NULL, &r->eval_also}};
     LQ_TRY(read_member(lq_json_get(run, "train"), where, "train", train, 2, train_table,
                        COUNT(train_table), arena, &r->train));
     LQ_TRY(check_train(r, where));
     LQ_TRY(read_member(lq_json_get(run, "calib"), where, "calib", calib, 2, calib_table,
                        COUNT(calib_table), arena, &r->calib));
     LQ_TRY(read_blockwise(run, where, arena, r));
-    return read_member(lq_json_get(run, "eval"), where, "eval", eval, 1, eval_table,
-                       COUNT(eval_table), arena, &r->eval);
+    LQ_TRY(read_member(lq_json_get(run, "eval"), where, "eval", eval, 2, eval_table,
+                       COUNT(eval_table), arena, &r->eval));
+    if (r->eval_also != NULL && strcmp(r->eval_also, "none") == 0)
+        r->eval_also = NULL;
+    if (r->eval_also == NULL)
+        r->eval.also_windows = 0;
+    return LQ_OK;
 }
 
 /* Every option of the stage; of those after the first, all or, where none is set, none. */
@@ -318,10 +328,13 @@ void lq_recipe_write(const lq_recipe *r, lq_json *run)
 {
     lq_json *train = write_train(r);
     lq_json *calib = lq_options_write(calib_table, COUNT(calib_table), &r->calib);
-    lq_json *eval = lq_options_write(eval_table, COUNT(eval_table), &r->eval);
+    lq_json *eval = lq_options_write(
+        eval_table, r->eval_also != NULL ? COUNT(eval_table) : N_FIRST_EVAL, &r->eval);
     lq_json_set_string(train, "data", r->train_data);
     lq_json_set_string(calib, "data", r->calib_data);
     lq_json_set_string(eval, "data", r->eval_data);
+    if (r->eval_also != NULL)
+        lq_json_set_string(eval, "also", r->eval_also);
     if (r->hessians != NULL)
         lq_json_set_string(calib, "hessians", r->hessians);
     if (lq_blockwise_is_on(&r->blockwise))

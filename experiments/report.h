@@ -46,6 +46,7 @@ typedef struct lq_cell { /* a row of the table: runs that differ in the seed alo
     /* Of the finished runs; NaN when there are none (half, sd: fewer than two). */
     double mean, sd, half; /* perplexity; half: of the 95 % interval, Student's t over the seeds */
     double bits_per_weight, tokens;
+    double also; /* mean perplexity of the second text; NaN: not measured by each of them */
     double
         beside;   /* mean of the same runs on the other machine, when all finished runs are there */
     double ratio; /* mean over that of full precision */

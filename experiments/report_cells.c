@@ -57,7 +57,7 @@ const lq_cell *lq_report_cell(const lq_report *r, const char *eval, const char *
 static void measure_alone(lq_cell *c, lq_arena *scratch)
 {
     lq_mark mark = lq_arena_mark(scratch);
-    double *x = lq_arena_f64(scratch, c->n + 1), bits = 0, tokens = 0, beside = 0;
+    double *x = lq_arena_f64(scratch, c->n + 1), bits = 0, tokens = 0, beside = 0, also = 0;
     size_t n = 0, with_bits = 0, with_tokens = 0;
     for (size_t i = 0; i < c->n; i++) {
         const double b = lq_store_metric(c->run[i]->json, "bits_per_weight");
@@ -65,6 +65,7 @@ static void measure_alone(lq_cell *c, lq_arena *scratch)
         if (isfinite(c->run[i]->perplexity)) {
             x[n++] = c->run[i]->perplexity;
             beside += c->run[i]->beside; /* NaN when one is missing there */
+            also += lq_store_metric(c->run[i]->json, "perplexity_also");
         }
         if (isfinite(b))
             bits += (with_bits++, b);
@@ -73,6 +74,7 @@ static void measure_alone(lq_cell *c, lq_arena *scratch)
     }
     lq_mean_sd(x, n, &c->mean, &c->sd);
     c->beside = n > 0 ? beside / (double)n : (double)NAN;
+    c->also = n > 0 ? also / (double)n : (double)NAN;
     c->half = n < 2 ? (double)NAN : lq_student_half(c->sd, n);
     c->bits_per_weight = with_bits ? bits / (double)with_bits : (double)NAN;
     c->tokens = with_tokens ? tokens / (double)with_tokens : (double)NAN;

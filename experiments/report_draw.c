@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { LOG_ABOVE = 4 }; /* a wider range than this flattens what matters on a linear axis */
+enum { ROWS_LOG_ABOVE = 2 };
 static const double label_gap = 0.062; /* least distance of two labels, as a share of the height */
 
 typedef struct gallery { /* one lq_draw_all */
@@ -58,7 +59,7 @@ static void scale_y(lq_drawing *d)
             widen(&low, &high, one->at[i].high);
         }
     }
-    d->log_y = low > 0 && high > LOG_ABOVE * low;
+    d->log_y = low > 0 && high > (d->n_rows > 0 ? ROWS_LOG_ABOVE : LOG_ABOVE) * low;
     const double room = d->log_y ? pow(high / low, 0.06) : 0.06 * (high - low);
     const double least = room > 0 ? room : 0.05 * fabs(high) + 1e-9; /* all the same */
     d->y_low = d->log_y ? low / room : low - least;

@@ -11,12 +11,20 @@ static bool of_place(const lq_cell *c, const char *eval, const char *model)
     return strcmp(c->eval, eval) == 0 && strcmp(c->model, model) == 0;
 }
 
-/* A variant's colour is its place among the trained ones: the same in every figure. */
-static size_t colour_of(const lq_report *r, const char *variant)
+static bool shows(const lq_report *r, const char *figure, const char *variant)
+{
+    return r->spec == NULL || lq_spec_shows(r->spec, figure, variant);
+}
+
+/* A variant's colour is its place among the trained ones that the figure shows: the same in every figure
+ * that shows all. */
+static size_t colour_of(const lq_report *r, const char *figure, const char *variant)
 {
     size_t n = 0;
     for (size_t v = 0; v < r->variants.n; v++) {
         bool trained = false;
+        if (!shows(r, figure, r->variants.at[v]))
+            continue;
         for (size_t i = 0; i < r->n_cells && !trained; i++)
             trained = r->cell[i].kind == LQ_CELL_QAT &&
                       strcmp(r->cell[i].variant, r->variants.at[v]) == 0;
@@ -60,9 +68,9 @@ static bool is_primary(const lq_report *r, const lq_cell *c)
     return lq_report_cell(r, c->eval, c->model, c->variant, c->fraction) == c;
 }
 
-static void start_drawing(lq_drawing *d, lq_report *r)
+static void start_drawing(lq_drawing *d, const char *figure, lq_report *r)
 {
-    *d = (lq_drawing){0};
+    *d = (lq_drawing){.script = figure};
     d->series = lq_draw_zeroed(r->arena, r->n_cells, sizeof *d->series);
     d->level = lq_draw_zeroed(r->arena, r->n_cells, sizeof *d->level);
     d->lost = lq_draw_zeroed(r->arena, r->n_cells, sizeof *d->lost);
@@ -76,7 +84,7 @@ static lq_line *series_of(lq_drawing *d, const lq_report *r, const char *variant
             return &d->series[s];
     lq_line *one = &d->series[d->n_series++];
     one->label = text;
-    one->colour = colour_of(r, variant);
+    one->colour = colour_of(r, d->script, variant);
     one->at = lq_draw_zeroed(r->arena, room, sizeof *one->at);
     return one;
 }
@@ -99,10 +107,11 @@ static bool data_efficiency(lq_report *r, size_t e, const char *model, lq_drawin
     const char *eval = r->evals.at[e];
     double first = (double)NAN, budget = (double)NAN;
     bool several = false;
-    start_drawing(d, r);
+    start_drawing(d, "data-efficiency", r);
     for (size_t i = 0; i < r->n_cells; i++) {
         const lq_cell *c = &r->cell[i];
-        if (!of_place(c, eval, model) || c->n == 0 || !is_primary(r, c))
+        if (!of_place(c, eval, model) || c->n == 0 || !is_primary(r, c) ||
+            !shows(r, d->script, c->variant))
             continue;
         if (c->kind != LQ_CELL_QAT) {
             if (isfinite(c->mean))
@@ -110,7 +119,8 @@ static bool data_efficiency(lq_report *r, size_t e, const char *model, lq_drawin
             continue;
         }
         if (isnan(c->mean)) {
-            d->lost[d->n_lost++] = (lq_dot){.x = c->fraction, .tag = colour_of(r, c->variant)};
+            d->lost[d->n_lost++] =
+                (lq_dot){.x = c->fraction, .tag = colour_of(r, d->script, c->variant)};
             continue;
         }
         lq_line *one = series_of(d, r, c->variant, r->n_cells);
@@ -120,7 +130,6 @@ static bool data_efficiency(lq_report *r, size_t e, const char *model, lq_drawin
         budget = isnan(budget) ? budget_of(c) : budget;
     }
     d->name = slug(r->arena, "data-efficiency", r, e, model);
-    d->script = "data-efficiency";
     d->title = model;
     d->x_label = lq_arena_printf(r->arena, "Share of the training tokens (100 %% = %s)",
                                  lq_show_count(r->arena, budget));
@@ -179,10 +188,10 @@ static void bin_loss(const lq_record *run, lq_line *out)
 
 static bool training_loss(lq_report *r, size_t e, const char *model, lq_drawing *d)
 {
-    start_drawing(d, r);
+    start_drawing(d, "training-loss", r);
     for (size_t v = 0; v < r->variants.n; v++) {
         const lq_cell *c = longest(r, r->evals.at[e], model, r->variants.at[v]);
-        if (!c || c->kind != LQ_CELL_QAT)
+        if (!c || c->kind != LQ_CELL_QAT || !shows(r, d->script, c->variant))
             continue;
         size_t k = 0;
         while (!isfinite(c->run[k]->perplexity)) /* the mean is finite: one of them is */
@@ -193,11 +202,10 @@ static bool training_loss(lq_report *r, size_t e, const char *model, lq_drawing 
         bin_loss(c->run[k], one);
         one->label =
             lq_arena_printf(r->arena, "%s, %s", c->label, lq_show_share(r->arena, c->fraction));
-        one->colour = colour_of(r, c->variant);
+        one->colour = colour_of(r, d->script, c->variant);
         d->n_series += one->n > 0;
     }
     d->name = slug(r->arena, "training-loss", r, e, model);
-    d->script = "training-loss";
     d->title = model;
     d->x_label = "Training tokens seen";
     d->y_label = "Training loss (nats per token)";
@@ -241,7 +249,7 @@ static void add_bits(const lq_report *r, const lq_cell *c, lq_drawing *d, const 
         d->n_series++;
         key[s] = own;
         one->label = c->label;
-        one->colour = colour_of(r, c->variant);
+        one->colour = colour_of(r, d->script, c->variant);
         one->at = lq_draw_zeroed(r->arena, r->n_cells, sizeof *one->at);
     }
     if (one->n > 0)
@@ -259,10 +267,10 @@ static bool bits(lq_report *r, size_t e, const char *model, lq_drawing *d)
     double first = (double)NAN;
     bool several = false;
     const char **key = lq_draw_zeroed(r->arena, r->n_cells, sizeof *key);
-    start_drawing(d, r);
+    start_drawing(d, "bits", r);
     for (size_t v = 0; v < r->variants.n; v++) {
         const lq_cell *c = longest(r, r->evals.at[e], model, r->variants.at[v]);
-        if (!c)
+        if (!c || !shows(r, d->script, c->variant))
             continue;
         if (c->kind == LQ_CELL_FULL) {
             add_level(d, c, r->arena);
@@ -275,7 +283,6 @@ static bool bits(lq_report *r, size_t e, const char *model, lq_drawing *d)
         add_bits(r, c, d, key);
     }
     d->name = slug(r->arena, "bits", r, e, model);
-    d->script = "bits";
     d->title = model;
     d->x_label = "True bits per weight";
     d->y_label = eval_data(r, r->evals.at[e]);
@@ -295,10 +302,12 @@ static bool variants(lq_report *r, size_t e, const char *model, lq_drawing *d)
     const char *eval = r->evals.at[e];
     size_t most = 0, n_trained = 0;
     double fraction[LQ_COLOURS];
-    start_drawing(d, r);
+    start_drawing(d, "variants", r);
     d->row = lq_draw_zeroed(r->arena, r->variants.n, sizeof *d->row);
     for (size_t v = 0; v < r->variants.n; v++) {
         bool there = false;
+        if (!shows(r, d->script, r->variants.at[v]))
+            continue;
         for (size_t i = 0; i < r->n_cells; i++) {
             const lq_cell *c = &r->cell[i];
             if (!of_place(c, eval, model) || strcmp(c->variant, r->variants.at[v]) != 0 ||
@@ -328,7 +337,6 @@ static bool variants(lq_report *r, size_t e, const char *model, lq_drawing *d)
                 (lq_label){.text = lq_report_label(r, r->variants.at[v]), .colour = LQ_BLACK};
     }
     d->name = slug(r->arena, "variants", r, e, model);
-    d->script = "variants";
     d->title = model;
     d->x_label = eval_data(r, eval);
     d->y_label = "";

@@ -25,6 +25,7 @@ enum {
     PERPLEXITY,
     CI,
     SD,
+    ALSO,
     BESIDE,
     RATIO,
     SEEDS,
@@ -52,6 +53,7 @@ static const lq_column main_column[N_MAIN] = {
     [PERPLEXITY] = {"Perplexity", "perplexity_mean", 'r', true, false},
     [CI] = {NULL, "perplexity_ci95", 'r', false, false},
     [SD] = {NULL, "perplexity_sd", 'r', false, false},
+    [ALSO] = {NULL, NULL, 'r', false, false}, /* where a second text was measured: columns() */
     [BESIDE] = {"Reference machine", "perplexity_beside", 'r', false, false},
     [RATIO] = {"Ratio to full", "ratio_to_full", 'r', true, false},
     [SEEDS] = {"Seeds", "seeds", 'r', true, false},
@@ -114,6 +116,8 @@ static void fill_numbers(const lq_report *r, const lq_cell *c, lq_text_cell *row
         number(a, isnan(c->mean) ? none : lq_show_perplexity(a, c->mean, c->half), c->mean);
     row[CI].raw = lq_show_exact(a, c->half);
     row[SD].raw = lq_show_exact(a, c->sd);
+    row[ALSO] =
+        number(a, isnan(c->also) ? "–" : lq_show_perplexity(a, c->also, (double)NAN), c->also);
     row[BESIDE] = number(a, isnan(c->beside) ? "–" : lq_show_perplexity(a, c->beside, (double)NAN),
                          c->beside);
     row[RATIO] = number(a, isnan(c->ratio) ? "–" : lq_arena_printf(a, "%.3f", c->ratio), c->ratio);
@@ -148,15 +152,34 @@ static void fill_main(const lq_report *r, const lq_cell *c, lq_text_cell *row)
     row[RUNS] = (lq_text_cell){short_ids(a, c->run, c->n), lq_show_ids(a, c->run, c->n)};
 }
 
+/* The second text of the runs of an evaluation (NULL: of all); NULL: there is none. */
+static const char *second_text(const lq_report *r, const char *eval)
+{
+    for (size_t i = 0; i < r->n_cells; i++) {
+        const lq_cell *c = &r->cell[i];
+        if (c->n == 0 || (eval != NULL && strcmp(c->eval, eval) != 0))
+            continue;
+        const lq_json *config = lq_json_get(c->run[0]->json, "config");
+        const char *also = lq_json_string(lq_json_get(lq_json_get(config, "eval"), "also"));
+        if (also != NULL)
+            return also;
+    }
+    return NULL;
+}
+
 /* The columns of the main table; a report without recipes has none for them, and one without another
  * machine's results none for those. */
-static const lq_column *columns(const lq_report *r)
+static const lq_column *columns(const lq_report *r, const char *eval)
 {
     lq_column *with;
+    const char *also = second_text(r, eval);
     LQ_ASSERT(lq_arena_new(r->arena, &with, N_MAIN) == LQ_OK);
     memcpy(with, main_column, sizeof main_column);
     if (r->n_beside == 0)
         with[BESIDE].title = with[BESIDE].csv = NULL;
+    if (also != NULL)
+        with[ALSO] = (lq_column){lq_arena_printf(r->arena, "Perplexity, %s", also),
+                                 "perplexity_also", 'r', true, false};
     if (r->has_recipes) {
         with[RECIPE] = (lq_column){"Recipe", "recipe", 'l', true, false};
         with[SETTINGS] = (lq_column){"Settings", "settings", 'l', false, false};
@@ -167,7 +190,7 @@ static const lq_column *columns(const lq_report *r)
 void lq_report_main_table(const lq_report *r, const char *eval, lq_table *out)
 {
     const lq_cell *before = NULL;
-    lq_table_start(out, columns(r), N_MAIN, r->arena);
+    lq_table_start(out, columns(r, eval), N_MAIN, r->arena);
     for (size_t i = 0; i < r->n_cells; i++) {
         const lq_cell *c = &r->cell[i];
         if (eval && strcmp(c->eval, eval) != 0)

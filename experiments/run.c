@@ -216,6 +216,24 @@ static lq_status train(job *j)
     return status;
 }
 
+/* suffix: what sets the metrics of a second text apart. */
+static lq_status measure_text(job *j, const lq_weights *w, const char *text, size_t windows,
+                              const char *suffix)
+{
+    lq_eval_data data;
+    lq_perplexity ppl;
+    LQ_TRY(lq_model_eval_data(&j->model, text, j->recipe.eval.context, j->arena, &data));
+    data.windows.limit = windows;
+    LQ_TRY(lq_perplexity_windows(w, &data.windows, j->arena, &ppl));
+    const char *const name[] = {lq_arena_printf(j->arena, "perplexity%s", suffix),
+                                lq_arena_printf(j->arena, "nats_per_token%s", suffix),
+                                lq_arena_printf(j->arena, "predicted_tokens%s", suffix)};
+    lq_run_metric(j->run, name[0], "1", ppl.ppl);
+    lq_run_metric(j->run, name[1], "nat/token", ppl.nats_per_token);
+    lq_run_metric(j->run, name[2], "token", (double)ppl.n_predicted);
+    return LQ_OK;
+}
+
 /* Packs, reads the bytes back into a fresh model, and measures that. */
 static lq_status measure(job *j)
 {
@@ -224,8 +242,7 @@ static lq_status measure(job *j)
                           : lq_arena_printf(j->arena, "%s/%s.packed", j->work, j->id);
     lq_qmodel shipped;
     lq_packed_size size;
-    lq_eval_data data;
-    lq_perplexity ppl;
+    const lq_recipe *r = &j->recipe;
     LQ_TRY(lq_artifact_write(&j->q, dir));
     if (j->keep_dir != NULL)
         LQ_TRY(lq_model_copy_tokenizer(&j->model, dir));
@@ -235,15 +252,10 @@ static lq_status measure(job *j)
         LQ_TRY(lq_path_remove_tree(dir));
     lq_run_metric(j->run, "bits_per_weight", "bit", size.bits_per_weight);
     lq_run_metric(j->run, "bits_per_weight_model", "bit", size.bits_per_weight_model);
-    if (strcmp(j->recipe.eval_data, "none") == 0)
-        return LQ_OK;
-    LQ_TRY(lq_model_eval_data(&j->model, j->recipe.eval_data, j->recipe.eval.context, j->arena,
-                              &data));
-    data.windows.limit = j->recipe.eval.windows;
-    LQ_TRY(lq_perplexity_windows(&shipped.w, &data.windows, j->arena, &ppl));
-    lq_run_metric(j->run, "perplexity", "1", ppl.ppl);
-    lq_run_metric(j->run, "nats_per_token", "nat/token", ppl.nats_per_token);
-    lq_run_metric(j->run, "predicted_tokens", "token", (double)ppl.n_predicted);
+    if (strcmp(r->eval_data, "none") != 0)
+        LQ_TRY(measure_text(j, &shipped.w, r->eval_data, r->eval.windows, ""));
+    if (r->eval_also != NULL)
+        LQ_TRY(measure_text(j, &shipped.w, r->eval_also, r->eval.also_windows, "_also"));
     return LQ_OK;
 }
 

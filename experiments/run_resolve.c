@@ -1,5 +1,6 @@
 /* Resolving: every default written out, digests beside names, what cannot be refused. */
 #include "core/base/file.h"
+#include "core/base/log.h"
 #include "core/train/slots.h"
 #include "experiments/methods.h"
 #include "experiments/model.h"
@@ -69,8 +70,28 @@ static void set_digest(lq_json *digests, const char *name, const char *hex)
     lq_json_set_string(digests, name, hex);
 }
 
+/* The second text is measured where it is at hand; where it is not, the run is one without it. */
+static lq_status resolve_also(const lq_model *model, lq_recipe *r, lq_arena *arena,
+                              lq_json *digests)
+{
+    lq_eval_data scored;
+    if (r->eval_also == NULL)
+        return LQ_OK;
+    const lq_status status =
+        lq_model_eval_data(model, r->eval_also, r->eval.context, arena, &scored);
+    if (status == LQ_E_MISSING) {
+        lq_log_info("eval: %s is not at hand, so it is not measured (%s)", r->eval_also,
+                    lq_status_note());
+        r->eval_also = NULL;
+        return LQ_OK;
+    }
+    LQ_TRY(status);
+    set_digest(digests, lq_arena_printf(arena, "data %s", r->eval_also), scored.data.digest.hex);
+    return LQ_OK;
+}
+
 /* Digests of the model, its tokenizer, and every text that the run reads. */
-static lq_status resolve_digests(const char *model_name, const char *tokenizer, const lq_recipe *r,
+static lq_status resolve_digests(const char *model_name, const char *tokenizer, lq_recipe *r,
                                  bool trains, bool calibrates, lq_arena *arena, lq_json *out)
 {
     lq_model model;
@@ -98,6 +119,8 @@ static lq_status resolve_digests(const char *model_name, const char *tokenizer, 
         if (status == LQ_OK)
             set_digest(digests, "corpus", data.whole.hex);
     }
+    if (status == LQ_OK)
+        status = resolve_also(&model, r, arena, digests);
     if (status == LQ_OK && r->hessians != NULL)
         status = lq_sha256_file(r->hessians, &hessians);
     if (status == LQ_OK && r->hessians != NULL)
@@ -210,13 +233,14 @@ static lq_status resolve_into(const lq_json *json, const char *changed, lq_arena
     lq_json_set_number(out, "fraction", p.fraction);
     lq_json_set_number(out, "budget_tokens", p.trains ? p.budget : 0);
     lq_json_set_number(out, "seed", (double)p.seed);
-    lq_recipe_write(&p.recipe, out);
     bool calibrates = lq_recipe_calibrates(&p.recipe, p.method->needs);
     if (p.start.method != NULL)
         calibrates = calibrates || lq_recipe_calibrates(&p.start.recipe, p.start.method->needs);
     if (p.tokenizer != NULL)
         lq_json_set_string(out, "tokenizer", p.tokenizer);
-    return resolve_digests(p.model, p.tokenizer, &p.recipe, p.trains, calibrates, arena, out);
+    LQ_TRY(resolve_digests(p.model, p.tokenizer, &p.recipe, p.trains, calibrates, arena, out));
+    lq_recipe_write(&p.recipe, out);
+    return LQ_OK;
 }
 
 lq_status lq_run_resolve(const lq_json *given, lq_json **resolved)

@@ -331,6 +331,65 @@ static lq_status bring_from(work *w, const char *place)
                          kind);
 }
 
+/* ---- a file on this machine ---- */
+
+/* The file of any source with this digest; false: none. */
+static bool find_by_digest(const lq_json *entry, const char *hex, work *w, wanted *out)
+{
+    for (const lq_json *s = lq_json_first(lq_json_get(entry, "sources")); s; s = lq_json_next(s)) {
+        w->source = s;
+        w->n = 0;
+        if (read_files(w) != LQ_OK)
+            continue;
+        for (size_t i = 0; i < w->n; i++) {
+            *out = w->file[i];
+            if (out->sha256 != NULL && strcmp(out->sha256, hex) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static lq_status copy_in(work *w, const char *path, const wanted *known, const char *place)
+{
+    char *bytes;
+    size_t n;
+    lq_json *source = lq_json_object();
+    w->manifest = lq_json_object();
+    lq_json_set_string(source, "kind", "file");
+    lq_json_set_string(w->manifest, "name", w->name);
+    lq_json_set(w->manifest, "source", source);
+    lq_json_set(w->manifest, "files", lq_json_array());
+    lq_status status = lq_path_make_dirs(w->side);
+    if (status == LQ_OK)
+        status = lq_file_read(path, w->arena, &bytes, &n);
+    if (status == LQ_OK)
+        status = lq_file_write_all(inside(w, known->to), bytes, n);
+    if (status == LQ_OK)
+        status = record(w, w->side, known->to, known);
+    if (status == LQ_OK)
+        status = install(w, place);
+    if (status != LQ_OK)
+        (void)lq_path_remove_tree(w->side);
+    lq_json_free(w->manifest);
+    return status;
+}
+
+static lq_status take_file(const char *list, const lq_json *entry, const char *path,
+                           const char *place, lq_arena *arena)
+{
+    lq_digest digest;
+    wanted known;
+    work w = {.name = text_of(entry, "name"), .list = list, .arena = arena};
+    w.side = lq_arena_printf(arena, "%s.given", place);
+    LQ_TRY(lq_sha256_file(path, &digest));
+    if (!find_by_digest(entry, digest.hex, &w, &known))
+        return lq_fail(LQ_E_OPTION,
+                       "fetch %s: %s is none of its files: its sha256 %s is not in the catalog",
+                       w.name, path, digest.hex);
+    return copy_in(&w, path, &known, place);
+}
+
 static void drop_sides(const char *place, size_t n, lq_arena *arena)
 {
     for (size_t i = 0; i < n; i++)
@@ -380,7 +439,8 @@ lq_status lq_source_bring(const char *list, const lq_json *entry, const lq_bring
         status = lq_file_lock(lq_arena_printf(&arena, "%s.lock", place), &lock);
     if (status == LQ_OK) {
         if (!lq_catalog_here(list, entry))
-            status = try_all(list, entry, how, place, &arena);
+            status = how->file != NULL ? take_file(list, entry, how->file, place, &arena)
+                                       : try_all(list, entry, how, place, &arena);
         lq_file_unlock(&lock);
     }
     lq_arena_close(&arena);

@@ -171,13 +171,47 @@ static lq_status read_variants(lq_spec *spec)
     return LQ_OK;
 }
 
+/* "figures": {"bits": ["rtn", ...]}: what a figure shows, where that is not everything. */
+static lq_status check_figures(lq_spec *spec)
+{
+    static const char *const kind[] = {"data-efficiency", "training-loss", "bits", "variants"};
+    const lq_json *figures = lq_json_get(spec->document, "figures");
+    const char *where = lq_arena_printf(&spec->arena, "%s: figures", spec->where);
+    if (figures == NULL)
+        return LQ_OK;
+    if (lq_json_type(figures) != LQ_JSON_OBJECT)
+        return lq_fail(LQ_E_OPTION, "%s: expected an object", where);
+    LQ_TRY(lq_json_only_keys(figures, where, kind[0], kind[1], kind[2], kind[3], NULL));
+    for (const lq_json *f = lq_json_first(figures); f; f = lq_json_next(f)) {
+        if (lq_json_type(f) != LQ_JSON_ARRAY || lq_json_count(f) == 0)
+            return lq_fail(LQ_E_OPTION, "%s: %s: expected an array of variants", where,
+                           lq_json_key(f));
+        for (const lq_json *v = lq_json_first(f); v; v = lq_json_next(v)) {
+            if (lq_json_string(v) == NULL)
+                return lq_fail(LQ_E_OPTION, "%s: %s: expected names of variants", where,
+                               lq_json_key(f));
+            LQ_TRY(known_variant(spec, lq_json_string(v), where));
+        }
+    }
+    return LQ_OK;
+}
+
+bool lq_spec_shows(const lq_spec *spec, const char *figure, const char *variant)
+{
+    const lq_json *list = lq_json_get(lq_json_get(spec->document, "figures"), figure);
+    for (const lq_json *v = lq_json_first(list); v; v = lq_json_next(v))
+        if (strcmp(lq_json_string(v), variant) == 0)
+            return true;
+    return list == NULL;
+}
+
 static lq_status read_document(lq_spec *spec)
 {
     const lq_json *d = spec->document, *defaults = lq_json_get(d, "defaults");
     const lq_json *search_eval = lq_json_get(d, "search_eval");
     const char *about;
     LQ_TRY(lq_json_only_keys(d, spec->where, "experiment", "about", "reference", "defaults",
-                             "variants", "search_eval", "search", "runs", NULL));
+                             "variants", "search_eval", "search", "runs", "figures", NULL));
     LQ_TRY(lq_json_text(d, spec->where, "experiment", NULL, &spec->experiment));
     LQ_TRY(lq_json_text(d, spec->where, "about", "", &about));
     if (!is_name(spec->experiment))
@@ -197,6 +231,7 @@ static lq_status read_document(lq_spec *spec)
         LQ_TRY(lq_json_text(d, spec->where, "reference", NULL, &spec->reference));
         LQ_TRY(known_variant(spec, spec->reference, spec->where));
     }
+    LQ_TRY(check_figures(spec));
     LQ_TRY(check_entries(spec, "search"));
     return check_entries(spec, "runs");
 }

@@ -34,6 +34,9 @@ const char *
 lq_spec_reference(const lq_spec *spec);       /* the variant others are paired with, or NULL */
 size_t lq_spec_variants(const lq_spec *spec); /* in the order of the file: */
 const char *lq_spec_variant(const lq_spec *spec, size_t i);
+/* Does a figure (data-efficiency, training-loss, bits, variants) show this variant? "figures" names what a
+ * figure shows; one that it does not name shows all. */
+bool lq_spec_shows(const lq_spec *spec, const char *figure, const char *variant);
 const char *lq_spec_label(const lq_spec *spec, size_t i);
 
 /* One point, as lq_run_resolve takes it: experiment, variant, purpose ("search" or "result") and the run
