@@ -182,6 +182,23 @@ lq_status lq_catalog_locate(const char *list, const char *name, lq_arena *arena,
     return status;
 }
 
+const char *lq_catalog_model_label(const char *name, lq_arena *arena)
+{
+    lq_json *catalog, *manifest = NULL;
+    const char *label = NULL;
+    if (lq_catalog_read(&catalog) != LQ_OK)
+        return NULL;
+    const lq_json *entry = lq_catalog_find(catalog, "models", name);
+    if (entry != NULL && source_of_kind(entry, "file") == NULL)
+        manifest = lq_catalog_manifest("models", entry, arena);
+    if (manifest != NULL)
+        label = lq_json_string(lq_json_get(lq_json_get(manifest, "source"), "label"));
+    label = label != NULL ? lq_arena_printf(arena, "%s", label) : NULL;
+    lq_json_free(manifest);
+    lq_json_free(catalog);
+    return label;
+}
+
 /* --- listing ---------------------------------------------------------------------------------- */
 
 static void print_size(const lq_json *entry)

@@ -10,6 +10,7 @@
 #include "experiments/command.h"
 #include "experiments/pool.h"
 #include "experiments/run.h"
+#include "experiments/sources.h"
 #include "experiments/spec.h"
 
 #include <math.h>
@@ -93,8 +94,23 @@ static lq_status resolve(const sweep *s, phase *f, size_t i)
     return LQ_OK;
 }
 
+/* Models that the catalog knows and this machine does not have yet. */
+static lq_status bring_models(const phase *f)
+{
+    const char *last = NULL;
+    for (size_t i = 0; i < f->points.n; i++) {
+        const char *model = f->points.at[i].model;
+        if (last == NULL || strcmp(model, last) != 0)
+            LQ_TRY(lq_source_bring_model(model));
+        last = model;
+    }
+    return LQ_OK;
+}
+
 static lq_status prepare(const sweep *s, phase *f, bool sharded)
 {
+    if (!s->dry)
+        LQ_TRY(bring_models(f));
     LQ_TRY(lq_arena_new(s->arena, &f->item, f->points.n + 1));
     for (size_t i = 0; i < f->points.n; i++) {
         item *it = &f->item[i];

@@ -118,6 +118,8 @@ double lq_student_t95(double df); /* the 0.975 quantile; df >= 1 */
 void lq_mean_sd(const double *x, size_t n, double *mean, double *sd);
 
 /* Formatting, in the arena. */
+/* A model's name for tables: with what stands in for it, where something does. */
+const char *lq_show_model(const lq_report *r, const char *model);
 const char *lq_show_perplexity(lq_arena *arena, double mean, double half); /* "12.34 ± 0.05" */
 const char *lq_show_share(lq_arena *arena, double fraction); /* "0.1 %", "–" for 0 */
 const char *lq_show_count(lq_arena *arena, double n);        /* "40k", "1.2M" */

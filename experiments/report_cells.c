@@ -165,6 +165,17 @@ const char *lq_report_eval_title(const lq_report *r, const char *eval)
 }
 
 /* As many decimals as leave four digits, or one of the interval if that is finer; four at most. */
+const char *lq_show_model(const lq_report *r, const char *model)
+{
+    for (size_t i = 0; i < r->n_records; i++) {
+        const lq_json *about = lq_json_get(r->record[i].json, "model");
+        const char *label = lq_json_string(lq_json_get(about, "label"));
+        if (label != NULL && strcmp(r->record[i].model, model) == 0)
+            return lq_arena_printf(r->arena, "%s (%s)", model, label);
+    }
+    return model;
+}
+
 const char *lq_show_perplexity(lq_arena *arena, double mean, double half)
 {
     if (isnan(mean))

@@ -130,7 +130,7 @@ static bool data_efficiency(lq_report *r, size_t e, const char *model, lq_drawin
         budget = isnan(budget) ? budget_of(c) : budget;
     }
     d->name = slug(r->arena, "data-efficiency", r, e, model);
-    d->title = model;
+    d->title = lq_show_model(r, model);
     d->x_label = lq_arena_printf(r->arena, "Share of the training tokens (100 %% = %s)",
                                  lq_show_count(r->arena, budget));
     d->y_label = eval_data(r, eval);
@@ -206,7 +206,7 @@ static bool training_loss(lq_report *r, size_t e, const char *model, lq_drawing 
         d->n_series += one->n > 0;
     }
     d->name = slug(r->arena, "training-loss", r, e, model);
-    d->title = model;
+    d->title = lq_show_model(r, model);
     d->x_label = "Training tokens seen";
     d->y_label = "Training loss (nats per token)";
     d->caption = lq_arena_printf(r->arena,
@@ -283,7 +283,7 @@ static bool bits(lq_report *r, size_t e, const char *model, lq_drawing *d)
         add_bits(r, c, d, key);
     }
     d->name = slug(r->arena, "bits", r, e, model);
-    d->title = model;
+    d->title = lq_show_model(r, model);
     d->x_label = "True bits per weight";
     d->y_label = eval_data(r, r->evals.at[e]);
     d->caption =
@@ -337,7 +337,7 @@ static bool variants(lq_report *r, size_t e, const char *model, lq_drawing *d)
                 (lq_label){.text = lq_report_label(r, r->variants.at[v]), .colour = LQ_BLACK};
     }
     d->name = slug(r->arena, "variants", r, e, model);
-    d->title = model;
+    d->title = lq_show_model(r, model);
     d->x_label = eval_data(r, eval);
     d->y_label = "";
     d->caption = lq_arena_printf(r->arena,

@@ -112,7 +112,7 @@ static void fill(const lq_report *r, const lq_cell *c, lq_grouping by, lq_text_c
 {
     lq_arena *a = r->arena;
     const char *none = c->n == 0 ? "not run" : c->count[LQ_DIVERGED] > 0 ? "diverged" : "–";
-    row[MODEL].raw = c->model;
+    row[MODEL].raw = lq_show_model(r, c->model);
     row[by == LQ_BY_METHOD ? LEFT : RIGHT].raw = c->label;
     row[by == LQ_BY_METHOD ? RIGHT : LEFT].raw = c->named;
     row[SETTINGS].raw = lq_report_settings(r, c);

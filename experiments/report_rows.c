@@ -131,7 +131,7 @@ static void fill_main(const lq_report *r, const lq_cell *c, lq_text_cell *row)
 {
     lq_arena *a = r->arena;
     row[EVAL].raw = c->eval;
-    row[MODEL].raw = c->model;
+    row[MODEL].raw = lq_show_model(r, c->model);
     row[VARIANT].raw = c->variant;
     row[LABEL].raw = c->label;
     row[KIND].raw = kind_name[c->kind];
@@ -362,7 +362,7 @@ static void fill_search(const lq_report *r, const trial *t, lq_text_cell *row)
 {
     lq_arena *a = r->arena;
     const lq_record *run = t->run;
-    row[S_MODEL].raw = run->model;
+    row[S_MODEL].raw = lq_show_model(r, run->model);
     row[S_LABEL] = (lq_text_cell){lq_report_label(r, run->variant), run->variant};
     row[S_EVAL] = (lq_text_cell){lq_report_eval_title(r, run->eval), run->eval};
     row[S_SHARE] = number(a, lq_show_share(a, run->fraction), run->fraction);

@@ -5,6 +5,7 @@
 #include "core/base/log.h"
 #include "core/data/corpus.h"
 #include "core/eval/perplexity.h"
+#include "experiments/catalog.h"
 #include "experiments/generated.h"
 #include "experiments/methods.h"
 #include "experiments/model.h"
@@ -269,6 +270,17 @@ static lq_status work_through(job *j)
     return measure(j);
 }
 
+/* What stands in for the model where its first source could not be reached: every table shall say so. */
+static void attach_label(job *j)
+{
+    const char *label = lq_catalog_model_label(j->model.name, j->arena);
+    if (label == NULL)
+        return;
+    lq_json *about = lq_json_object();
+    lq_json_set_string(about, "label", label);
+    lq_run_attach(j->run, "model", about);
+}
+
 static lq_status execute(const lq_json *resolved, lq_store *store, const char *work,
                          const char *keep_dir, lq_arena *arena)
 {
@@ -285,6 +297,7 @@ static lq_status execute(const lq_json *resolved, lq_store *store, const char *w
     if (status == LQ_OK) {
         lq_run_attach(j.run, "program", lq_program_to_json());
         lq_run_attach(j.run, "machine", lq_machine_to_json());
+        attach_label(&j);
         status = work_through(&j);
         /* Arithmetic that fails is a result, with its reason; anything else is not. */
         if (status == LQ_OK || status == LQ_E_NUMERIC) {

@@ -80,8 +80,10 @@ static lq_status resolve_also(const lq_model *model, lq_recipe *r, lq_arena *are
     const lq_status status =
         lq_model_eval_data(model, r->eval_also, r->eval.context, arena, &scored);
     if (status == LQ_E_MISSING) {
-        lq_log_info("eval: %s is not at hand, so it is not measured (%s)", r->eval_also,
-                    lq_status_note());
+        static bool said; /* once, not for each run of a sweep */
+        if (!said)
+            lq_log_info("eval: %s is left out: %s", r->eval_also, lq_status_note());
+        said = true;
         r->eval_also = NULL;
         return LQ_OK;
     }

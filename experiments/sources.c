@@ -446,3 +446,16 @@ lq_status lq_source_bring(const char *list, const lq_json *entry, const lq_bring
     lq_arena_close(&arena);
     return status;
 }
+
+lq_status lq_source_bring_model(const char *name)
+{
+    const lq_bring how = {0};
+    lq_json *catalog;
+    LQ_TRY(lq_catalog_read(&catalog));
+    const lq_json *entry = lq_catalog_find(catalog, "models", name);
+    lq_status status = LQ_OK;
+    if (entry != NULL && !lq_path_exists(name) && !lq_catalog_here("models", entry))
+        status = lq_source_bring("models", entry, &how);
+    lq_json_free(catalog);
+    return status;
+}

@@ -17,4 +17,8 @@ typedef struct lq_bring {
  * reason in the note; LQ_E_STOPPED. What is here already is left as it is; two processes take turns. */
 lq_status lq_source_bring(const char *list, const lq_json *entry, const lq_bring *how);
 
+/* What a model that the catalog names needs to be here; LQ_OK for one that it does not name, or that is of
+ * the repository. */
+lq_status lq_source_bring_model(const char *name);
+
 #endif

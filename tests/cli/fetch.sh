@@ -19,4 +19,17 @@ runs models_json "$LCQAT" models --json
 is models_say_absent "$(flat "$here/out" | grep -o '"name":"Qwen3-0.6B"[^}]*}' | head -n 1 | wc -l)" 1
 runs fetch_json "$LCQAT" fetch tiny-llama --json
 is fetch_says_where "$(flat "$here/out" | grep -c 'datasets/teachers/tiny-llama')" 1
+# A file of the user's in place of a source: the right one is taken, any other is not.
+echo "not WikiText" >"$here/some.txt"
+fails from_a_wrong_file 2 "is none of its files: its sha256" "$LCQAT" fetch wikitext2 --from "$here/some.txt"
+fails from_no_file 1 "absent.raw" "$LCQAT" fetch wikitext2 --from "$here/absent.raw"
+fails from_for_two 2 "one NAME" "$LCQAT" fetch wikitext2 c4 --from "$here/some.txt"
+fails from_for_techdocs 2 "not fetched" "$LCQAT" fetch techdocs --from "$here/some.txt"
+wikitext=${LQ_SHARED:-../shared}/data/wikitext2/wiki.test.raw
+if [ -f "$wikitext" ]; then
+    runs from_the_file "$LCQAT" fetch wikitext2 --from "$wikitext"
+    is file_is_there "$(cmp "$wikitext" "$LCQAT_CACHE/datasets/wikitext2/wiki.test.raw" 2>&1)" ""
+else
+    skip from_the_file "no $wikitext"
+fi
 exit $status

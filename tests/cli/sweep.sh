@@ -100,6 +100,26 @@ else
     not_ok table_has_the_number "$ppl.* of RTN is in no table"
 fi
 
+# ---- a second text is measured where it is there, and left out where not
+cat >"$here/also.json" <<JSON
+{"experiment": "also", "figures": {"bits": ["none"]},
+ "defaults": {"model": "$here/teacher",
+   "eval": {"data": "$here/text.txt", "context": 32, "windows": 40, "also": "$here/second.txt", "also_windows": 10}},
+ "variants": {"none": {"method": {"name": "none"}}, "rtn": {"method": {"name": "rtn", "bits": 2}}},
+ "runs": [{"variant": ["none", "rtn"]}]}
+JSON
+runs without_a_second_text "$LCQAT" sweep "$here/also.json" --store "$here/also/runs"
+is says_so_once "$(grep -c 'second.txt is left out' "$here/err")" 1
+is record_has_one_text "$(records_with "$here/also/runs" '"perplexity_also"' | wc -w)" 0
+tail -c 3000 "$here/text.txt" >"$here/second.txt"
+runs with_a_second_text "$LCQAT" sweep "$here/also.json" --store "$here/also2/runs"
+is record_has_both "$(records_with "$here/also2/runs" '"perplexity_also"' | wc -w)" 2
+runs report_of_both "$LCQAT" report "$here/also2" --spec "$here/also.json" --out "$here/also2"
+is column_of_the_second "$(head -n 1 "$here/also2/table.csv" | grep -c perplexity_also)" 1
+is no_column_without "$(head -n 1 "$here/whole/table.csv" | grep -c perplexity_also)" 0
+sed 's/\["none"\]}/["nome"]}/' "$here/also.json" >"$here/wrong.json"
+fails figure_of_unknown_variant 2 "nome" "$LCQAT" sweep "$here/wrong.json" --store "$here/x/runs"
+
 sed 's/"runs"/"rums"/' "$here/toy.json" >"$here/wrong.json"
 fails spec_with_unknown_key 2 "rums" "$LCQAT" sweep "$here/wrong.json" --store "$here/x/runs"
 sed 's/\["none", "rtn"\]/["none", "rtm"]/' "$here/toy.json" >"$here/wrong.json"
