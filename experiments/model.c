@@ -1,6 +1,7 @@
 #include "experiments/model.h"
 
 #include "core/base/file.h"
+#include "core/base/log.h"
 #include "core/data/gguf.h"
 #include "core/data/shards.h"
 #include "core/train/official.h"
@@ -109,15 +110,30 @@ static void keep_reason(lq_model *m, lq_status status, lq_arena *arena)
     m->tok = NULL;
 }
 
-/* The one asked for; else a GGUF file's own; else that of the directory. */
-static lq_status read_tokenizer(lq_model *m, const char *asked)
+/* llama2.c calls a vocabulary of V tokens tokV.bin. NULL: there is none of that name beside the checkpoint. */
+static const char *named_by_size(const lq_model *m, lq_arena *arena)
 {
+    size_t V;
+    if (lq_llama2c_vocab(m->path, &V) != LQ_OK)
+        return NULL; /* no checkpoint: who reads the weights says so */
+    const char *path = lq_arena_printf(arena, "%s/tok%zu.bin", m->dir, V);
+    return lq_path_exists(path) ? path : NULL;
+}
+
+/* The one asked for; else a GGUF file's own; else llama2.c's of that many tokens; else that of the
+ * directory. */
+static lq_status read_tokenizer(lq_model *m, const char *asked, lq_arena *arena)
+{
+    m->tok_path = m->path;
     if (asked == NULL && m->form == LQ_MODEL_GGUF) {
         const lq_status status = lq_open_tokenizer(m->path, &m->tok);
         if (status != LQ_E_MISSING)
             return status;
     }
-    return lq_open_tokenizer(m->tok_dir, &m->tok);
+    const char *sized =
+        asked == NULL && m->form == LQ_MODEL_LLAMA2C ? named_by_size(m, arena) : NULL;
+    m->tok_path = sized != NULL ? sized : m->tok_dir;
+    return lq_open_tokenizer(m->tok_path, &m->tok);
 }
 
 lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena *arena,
@@ -127,7 +143,7 @@ lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena 
     LQ_TRY(locate(model, arena, out));
     LQ_TRY(digest_of(out, arena, &out->digest));
     out->tok_dir = tokenizer != NULL ? tokenizer : out->dir;
-    const lq_status status = read_tokenizer(out, tokenizer);
+    const lq_status status = read_tokenizer(out, tokenizer, arena);
     if (status == LQ_E_MEMORY)
         return status;
     if (status != LQ_OK)
@@ -169,6 +185,8 @@ lq_status lq_model_open_with(const char *model, const char *tokenizer, lq_arena 
                     arena);
     if (status != LQ_OK)
         lq_model_close(out);
+    else if (out->form == LQ_MODEL_LLAMA2C && out->tok != NULL && tokenizer == NULL)
+        lq_log_info("tokenizer: %s; --tokenizer takes another one", out->tok_path);
     return status;
 }
 

@@ -27,6 +27,7 @@ typedef struct lq_model {
     lq_packed_size size;  /* of a packed model; zeros otherwise */
     lq_tokenizer *tok;    /* owned: lq_model_close; NULL: none that this program reads */
     const char *tok_dir;  /* where it was looked for */
+    const char *tok_path; /* what it was read from: that folder, or a file */
     lq_status tok_status; /* why there is none: LQ_OK when there is one */
     const char *tok_note;
 } lq_model;

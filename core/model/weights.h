@@ -76,6 +76,8 @@ lq_status lq_weights_load(const char *dir, lq_arena *arena, lq_weights *out);
 lq_status lq_weights_load_gguf(const char *path, lq_arena *arena, lq_weights *out);
 /* A checkpoint of llama2.c, version 0 (stories*.bin). */
 lq_status lq_weights_load_llama2c(const char *path, lq_arena *arena, lq_weights *out);
+/* Only the size of its vocabulary: the checkpoint does not say which tokens those are. */
+lq_status lq_llama2c_vocab(const char *path, size_t *V);
 /* Writes DIR/config.json (with all the keys that were read, lq_config.source) and DIR/model.safetensors, as
  * bf16 (rounded to nearest even) or float. */
 lq_status lq_weights_save(const lq_weights *w, const char *dir, bool bf16);

@@ -117,3 +117,17 @@ lq_status lq_weights_load_llama2c(const char *path, lq_arena *arena, lq_weights 
     lq_file_unmap(&map);
     return status;
 }
+
+lq_status lq_llama2c_vocab(const char *path, size_t *V)
+{
+    lq_map map;
+    lq_config c;
+    size_t rotary = 0;
+    *V = 0;
+    LQ_TRY(lq_file_map(path, &map));
+    const lq_status status = read_header(path, &map, &c, &rotary);
+    lq_file_unmap(&map);
+    if (status == LQ_OK)
+        *V = c.V;
+    return status;
+}

@@ -32,6 +32,7 @@ static void chatml(const char *template_text, const char *user, lq_arena *arena,
                             ? ""
                             : lq_arena_printf(arena, "<|im_start|>system\n%s<|im_end|>\n", message);
     out->family = "ChatML";
+    out->start = "<|im_start|>";
     out->end = "<|im_end|>";
     out->prompt = lq_arena_printf(
         arena, "%s<|im_start|>user\n%s<|im_end|>\n<|im_start|>assistant\n", first, user);
@@ -50,6 +51,7 @@ static void llama3(const char *template_text, const char *user, lq_arena *arena,
     for (n = strlen(user); n > 0 && isspace((unsigned char)user[n - 1]);)
         n--;
     out->family = "Llama 3";
+    out->start = "<|start_header_id|>";
     out->end = "<|eot_id|>";
     out->prompt = lq_arena_printf(
         arena,

@@ -9,6 +9,7 @@
 typedef struct lq_chat {
     const char *family; /* "ChatML", "Llama 3" */
     const char *prompt; /* the text up to where the answer begins, special tokens spelt out */
+    const char *start;  /* the token that begins a message */
     const char *end;    /* the token that ends an answer */
 } lq_chat;
 

@@ -39,7 +39,5 @@ void lq_strings_free(lq_strings *strings);
 /* Runs the decoders over the list, which becomes the result. `replace`: bytes that make no character
  * become U+FFFD, one each where they come from byte tokens. LQ_E_MEMORY. */
 lq_status lq_decoder_run(const lq_decoder *decoder, bool replace, lq_strings *strings);
-/* Appends the text with U+FFFD for each maximal part of it that is no UTF-8 (Rust's lossy reading). */
-lq_status lq_utf8_replace(const char *text, size_t bytes, lq_buffer *out);
 
 #endif

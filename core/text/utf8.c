@@ -125,3 +125,26 @@ void lq_buffer_free(lq_buffer *buffer)
     free(buffer->data);
     *buffer = (lq_buffer){0};
 }
+
+/* Bytes of the longest start of a character at text[0, n), which is none: 1 to 3. */
+static size_t broken_part(const char *text, size_t n)
+{
+    size_t length = 1;
+    while (length < n && lq_utf8_begun(text, length + 1))
+        length++;
+    return lq_utf8_begun(text, length) ? length : 1;
+}
+
+lq_status lq_utf8_replace(const char *text, size_t bytes, lq_buffer *out)
+{
+    for (size_t i = 0; i < bytes;) {
+        size_t valid = lq_utf8_prefix(text + i, bytes - i);
+        LQ_TRY(lq_buffer_add(out, text + i, valid));
+        i += valid;
+        if (i == bytes)
+            break;
+        LQ_TRY(lq_buffer_add(out, "\xEF\xBF\xBD", 3));
+        i += broken_part(text + i, bytes - i);
+    }
+    return LQ_OK;
+}

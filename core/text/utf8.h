@@ -28,5 +28,7 @@ typedef struct lq_buffer { /* {0} is empty; lq_buffer_free */
 lq_status lq_buffer_reserve(lq_buffer *buffer, size_t more); /* LQ_E_MEMORY */
 lq_status lq_buffer_add(lq_buffer *buffer, const char *text, size_t bytes);
 void lq_buffer_free(lq_buffer *buffer);
+/* Appends the text with U+FFFD for each maximal part of it that is no UTF-8 (Rust's lossy reading). */
+lq_status lq_utf8_replace(const char *text, size_t bytes, lq_buffer *out);
 
 #endif

@@ -38,7 +38,7 @@ runs() { # NAME COMMAND...: ends with 0; output in $here/out, $here/err
 
 # A failure is one line on stderr that names its subject, and the status that the status list gives it. News
 # of the work (a download that begins) may stand before it.
-news='^(fetching|warning:) '
+news='^(fetching|warning:|tokenizer:|chat template:) '
 fails() { # NAME STATUS PATTERN COMMAND...
     local name=$1 want=$2 pattern=$3 code=0 lines
     shift 3
