@@ -40,8 +40,9 @@ static const lq_option options[] = {
      "200 or 1000 steps a block; up to 3 bits the latter reach twice as far"},
 };
 
-static lq_grid_rule rule_of(const opts *o)
+static lq_grid_rule rule_of(const void *options_read)
 {
+    const opts *o = options_read;
     return (lq_grid_rule){.scheme = o->scheme == SCHEME_ASYM ? LQ_GRID_ASYM : LQ_GRID_FULLRANGE,
                           .q_max = (int)lq_levels_of_bits(o->common.bits) - 1,
                           .group = o->group};
@@ -171,15 +172,12 @@ static range sym_range(const opts *o, range r, float a_hi, float a_lo)
 
 static range range_of(const lq_theta *th, const lq_grid_rule *rule, size_t row, size_t group)
 {
-    const float *w = (const float *)th->data[LQ_TUNED_WEIGHT] + row * th->in;
     const size_t at = row * th->slot[HI].cols + group;
     const float a_hi = ((const float *)th->data[HI])[at], a_lo = ((const float *)th->data[LO])[at];
-    size_t j, end;
     range r = {0};
-    for (lq_grid_span(rule, th->in, group, &j, &end); j < end; j++) {
-        r.max = w[j] > r.max ? w[j] : r.max;
-        r.min = w[j] < r.min ? w[j] : r.min;
-    }
+    lq_tuned_extremes(th, rule, row, group, &r.min, &r.max);
+    r.max = r.max > 0 ? r.max : 0;
+    r.min = r.min < 0 ? r.min : 0;
     if (rule->scheme == LQ_GRID_FULLRANGE)
         return sym_range(th->opts, r, a_hi, a_lo);
     const float top = (float)rule->q_max;
@@ -230,18 +228,7 @@ static int code_of(const lq_theta *th, lq_grid grid, size_t row, size_t column)
     return p > 0 ? (int)(p < top ? p : top) : 0;
 }
 
-static lq_tuned_map map_of(const lq_theta *th)
-{
-    return (lq_tuned_map){.rule = rule_of(th->opts), .grid = grid_of, .code = code_of};
-}
-
-static void effective(const lq_theta *th, float *w_eff, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_tuned_map map = map_of(th);
-    lq_tuned_effective(th, &map, w_eff);
-}
-
+static const lq_tuned_map map = {rule_of, grid_of, code_of};
 typedef struct sums { /* over a group: dL/ds, and what reaches lo through z */
     double step, beyond;
 } sums;
@@ -310,18 +297,6 @@ static void surrogate(const lq_theta *at, const lq_theta *base, float *w_eff, lq
     }
 }
 
-static lq_status pack(const lq_theta *th, lq_sink *bytes)
-{
-    const lq_tuned_map map = map_of(th);
-    return lq_tuned_pack(th, &map, bytes);
-}
-
-static lq_status unpack(lq_theta *th, lq_source *bytes)
-{
-    const lq_grid_rule rule = rule_of(th->opts);
-    return lq_tuned_unpack(th, &rule, bytes);
-}
-
 /* Rates are 1/steps and fall linearly to 0: a value gets 0.5 far, or 1 with `best` up to 3 bits. */
 static const char *blockwise(const void *options_read)
 {
@@ -350,9 +325,10 @@ const lq_method lq_method_autoround = {
     .layout = layout,
     .init = init,
     .blockwise = blockwise,
-    .effective = effective,
+    .effective = lq_tuned_effective,
     .backward = backward,
-    .pack = pack,
-    .unpack = unpack,
+    .pack = lq_tuned_pack,
+    .unpack = lq_tuned_unpack,
     .surrogate = surrogate,
+    .tuned_map = &map,
 };

@@ -32,8 +32,9 @@ static const lq_option options[] = {
      "first gamma: sigmoid(4) = 0.982 of the extremes"},
 };
 
-static lq_grid_rule rule_of(const opts *o)
+static lq_grid_rule rule_of(const void *options_read)
 {
+    const opts *o = options_read;
     return (lq_grid_rule){.scheme = LQ_GRID_ASYM_RANGE,
                           .q_max = (int)lq_levels_of_bits(o->common.bits) - 1,
                           .group = o->group};
@@ -87,15 +88,9 @@ typedef struct range { /* of one group */
 
 static range range_of(const lq_theta *th, const lq_grid_rule *rule, size_t row, size_t group)
 {
-    const float *w = (const float *)th->data[LQ_TUNED_WEIGHT] + row * th->in;
     const size_t at = row * th->slot[HI].cols + group;
-    size_t j, end;
-    lq_grid_span(rule, th->in, group, &j, &end);
-    range r = {.max = w[j], .min = w[j]};
-    for (; j < end; j++) {
-        r.max = w[j] > r.max ? w[j] : r.max;
-        r.min = w[j] < r.min ? w[j] : r.min;
-    }
+    range r;
+    lq_tuned_extremes(th, rule, row, group, &r.min, &r.max);
     r.hi = sigmoid(((const float *)th->data[HI])[at]) * r.max;
     r.lo = sigmoid(((const float *)th->data[LO])[at]) * r.min;
     const float step = (r.hi - r.lo) / (float)rule->q_max;
@@ -125,18 +120,7 @@ static int code_of(const lq_theta *th, lq_grid grid, size_t row, size_t column)
                         ((const float *)th->data[LQ_TUNED_WEIGHT])[row * th->in + column]);
 }
 
-static lq_tuned_map map_of(const lq_theta *th)
-{
-    return (lq_tuned_map){.rule = rule_of(th->opts), .grid = grid_of, .code = code_of};
-}
-
-static void effective(const lq_theta *th, float *w_eff, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_tuned_map map = map_of(th);
-    lq_tuned_effective(th, &map, w_eff);
-}
-
+static const lq_tuned_map map = {rule_of, grid_of, code_of};
 /* dL/ds of one group. */
 static double step_gradient(const lq_theta *th, const lq_grid_rule *rule, lq_grid grid, size_t row,
                             size_t group, const float *dw_eff)
@@ -199,18 +183,6 @@ static void surrogate(const lq_theta *at, const lq_theta *base, float *w_eff, lq
         }
 }
 
-static lq_status pack(const lq_theta *th, lq_sink *bytes)
-{
-    const lq_tuned_map map = map_of(th);
-    return lq_tuned_pack(th, &map, bytes);
-}
-
-static lq_status unpack(lq_theta *th, lq_source *bytes)
-{
-    const lq_grid_rule rule = rule_of(th->opts);
-    return lq_tuned_unpack(th, &rule, bytes);
-}
-
 /* 128 sequences one by one, 40 times at 2 bits and 20 times above; every 2-bit script has --aug_loss. */
 static const char *blockwise(const void *options_read)
 {
@@ -234,9 +206,10 @@ const lq_method lq_method_omniquant = {
     .layout = layout,
     .init = init,
     .blockwise = blockwise,
-    .effective = effective,
+    .effective = lq_tuned_effective,
     .backward = backward,
-    .pack = pack,
-    .unpack = unpack,
+    .pack = lq_tuned_pack,
+    .unpack = lq_tuned_unpack,
     .surrogate = surrogate,
+    .tuned_map = &map,
 };

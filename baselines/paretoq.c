@@ -34,8 +34,9 @@ static const lq_option options[] = {
      "peak learning rate of alpha, in the unit of the weights; 0: the run's"},
 };
 
-static lq_step_grid grid_of(const opts *o)
+static lq_step_grid grid_of(const void *options_read)
 {
+    const opts *o = options_read;
     size_t levels = lq_levels_of_bits(o->common.bits);
     if (levels == 2)
         return lq_step_sign();
@@ -80,44 +81,10 @@ static lq_status init(lq_theta *th, const float *w, const lq_calib *calib, const
     (void)calib;
     (void)rng;
     const opts *o = th->opts;
-    const lq_step_grid g = grid_of(o);
     lq_step_start start = o->init == INIT_MSE ? LQ_STEP_FROM_MSE : LQ_STEP_FROM_MAX;
-    if (g.levels == 2)
+    if (grid_of(o).levels == 2)
         start = LQ_STEP_FROM_MEAN; /* the least squared error as well */
-    return lq_step_init(th, "paretoq", &g, start, w, scratch);
-}
-
-static void effective(const lq_theta *th, float *w_eff, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = grid_of(th->opts);
-    lq_step_effective(th, &g, w_eff);
-}
-
-static void backward(const lq_theta *th, const float *dw_eff, float *const *grad, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = grid_of(th->opts);
-    lq_step_backprop(th, &g, dw_eff, grad);
-}
-
-static void surrogate(const lq_theta *at, const lq_theta *base, float *w, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = grid_of(base->opts);
-    lq_step_surrogate(at, base, &g, w);
-}
-
-static lq_status pack(const lq_theta *th, lq_sink *bytes)
-{
-    const lq_step_grid g = grid_of(th->opts);
-    return lq_step_pack(th, "paretoq", &g, bytes);
-}
-
-static lq_status unpack(lq_theta *th, lq_source *bytes)
-{
-    const lq_step_grid g = grid_of(th->opts);
-    return lq_step_unpack(th, &g, bytes);
+    return lq_step_init(th, start, w, scratch);
 }
 
 const lq_method lq_method_paretoq = {
@@ -133,9 +100,10 @@ const lq_method lq_method_paretoq = {
     .check = check,
     .layout = layout,
     .init = init,
-    .effective = effective,
-    .backward = backward,
-    .pack = pack,
-    .unpack = unpack,
-    .surrogate = surrogate,
+    .effective = lq_step_effective,
+    .backward = lq_step_backprop,
+    .pack = lq_step_pack,
+    .unpack = lq_step_unpack,
+    .surrogate = lq_step_surrogate,
+    .step_grid = grid_of,
 };

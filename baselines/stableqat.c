@@ -32,8 +32,9 @@ static const lq_option options[] = {
      "A of the slope, below 1 / (sqrt(2) pi); 0: straight-through"},
 };
 
-static lq_step_grid grid_of(const opts *o)
+static lq_step_grid grid_of(const void *options_read)
 {
+    const opts *o = options_read;
     const size_t levels = lq_levels_of_bits(o->common.bits);
     lq_step_grid g = o->grid == GRID_SEQ ? lq_step_stretched(levels) : lq_step_integer(levels);
     g.stable = lq_stable_gate_of(o->amplitude);
@@ -71,41 +72,7 @@ static lq_status init(lq_theta *th, const float *w, const lq_calib *calib, const
     (void)rng;
     static const lq_step_start starts[] = {LQ_STEP_FROM_MAX, LQ_STEP_FROM_MSE, LQ_STEP_FROM_LSQ};
     const opts *o = th->opts;
-    const lq_step_grid g = grid_of(o);
-    return lq_step_init(th, "stableqat", &g, starts[o->init], w, scratch);
-}
-
-static void effective(const lq_theta *th, float *w_eff, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = grid_of(th->opts);
-    lq_step_effective(th, &g, w_eff);
-}
-
-static void backward(const lq_theta *th, const float *dw_eff, float *const *grad, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = grid_of(th->opts);
-    lq_step_backprop(th, &g, dw_eff, grad);
-}
-
-static void surrogate(const lq_theta *at, const lq_theta *base, float *w, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = grid_of(base->opts);
-    lq_step_surrogate(at, base, &g, w);
-}
-
-static lq_status pack(const lq_theta *th, lq_sink *bytes)
-{
-    const lq_step_grid g = grid_of(th->opts);
-    return lq_step_pack(th, "stableqat", &g, bytes);
-}
-
-static lq_status unpack(lq_theta *th, lq_source *bytes)
-{
-    const lq_step_grid g = grid_of(th->opts);
-    return lq_step_unpack(th, &g, bytes);
+    return lq_step_init(th, starts[o->init], w, scratch);
 }
 
 const lq_method lq_method_stableqat = {
@@ -120,9 +87,10 @@ const lq_method lq_method_stableqat = {
     .check = check,
     .layout = layout,
     .init = init,
-    .effective = effective,
-    .backward = backward,
-    .pack = pack,
-    .unpack = unpack,
-    .surrogate = surrogate,
+    .effective = lq_step_effective,
+    .backward = lq_step_backprop,
+    .pack = lq_step_pack,
+    .unpack = lq_step_unpack,
+    .surrogate = lq_step_surrogate,
+    .step_grid = grid_of,
 };

@@ -116,16 +116,21 @@ static lq_status to_int4(const opts *o, const float *w, const double *gram, size
     return LQ_OK;
 }
 
+static lq_step_grid grid_of(const void *options_read)
+{
+    (void)options_read;
+    return lq_step_stretched(4);
+}
+
 static lq_status init(lq_theta *th, const float *w, const lq_calib *calib, const lq_rng *rng,
                       lq_arena *scratch)
 {
     (void)rng;
     const opts *o = th->opts;
-    const lq_step_grid g = lq_step_stretched(4);
     const lq_step_start start = o->init == 0 ? LQ_STEP_FROM_MAX : LQ_STEP_FROM_MSE;
     LQ_TRY(lq_check_finite("upq", w, th->out, th->in));
     if (o->stage_one == STAGE_NONE)
-        return lq_step_init(th, "upq", &g, start, w, scratch);
+        return lq_step_init(th, start, w, scratch);
     if (o->stage_one == STAGE_LDLQ && (calib == NULL || calib->gram == NULL))
         return lq_fail(LQ_E_MISSING, "upq: stage_one=ldlq needs the gram of the layer's inputs; "
                                      "run `lcqat calibrate` and pass its file");
@@ -136,42 +141,9 @@ static lq_status init(lq_theta *th, const float *w, const lq_calib *calib, const
         status = to_int4(o, w, o->stage_one == STAGE_LDLQ ? calib->gram : NULL, th->out, th->in, w4,
                          scratch);
     if (status == LQ_OK)
-        status = lq_step_init(th, "upq", &g, start, w4, scratch);
+        status = lq_step_init(th, start, w4, scratch);
     lq_arena_release(scratch, mark);
     return status;
-}
-
-static void effective(const lq_theta *th, float *w_eff, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = lq_step_stretched(4);
-    lq_step_effective(th, &g, w_eff);
-}
-
-static void backward(const lq_theta *th, const float *dw_eff, float *const *grad, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = lq_step_stretched(4);
-    lq_step_backprop(th, &g, dw_eff, grad);
-}
-
-static void surrogate(const lq_theta *at, const lq_theta *base, float *w, lq_arena *scratch)
-{
-    (void)scratch;
-    const lq_step_grid g = lq_step_stretched(4);
-    lq_step_surrogate(at, base, &g, w);
-}
-
-static lq_status pack(const lq_theta *th, lq_sink *bytes)
-{
-    const lq_step_grid g = lq_step_stretched(4);
-    return lq_step_pack(th, "upq", &g, bytes);
-}
-
-static lq_status unpack(lq_theta *th, lq_source *bytes)
-{
-    const lq_step_grid g = lq_step_stretched(4);
-    return lq_step_unpack(th, &g, bytes);
 }
 
 const lq_method lq_method_upq = {
@@ -186,9 +158,10 @@ const lq_method lq_method_upq = {
     .check = check,
     .layout = layout,
     .init = init,
-    .effective = effective,
-    .backward = backward,
-    .pack = pack,
-    .unpack = unpack,
-    .surrogate = surrogate,
+    .effective = lq_step_effective,
+    .backward = lq_step_backprop,
+    .pack = lq_step_pack,
+    .unpack = lq_step_unpack,
+    .surrogate = lq_step_surrogate,
+    .step_grid = grid_of,
 };

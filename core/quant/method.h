@@ -43,6 +43,8 @@ typedef struct lq_when {
 } lq_when;
 
 struct lq_method;
+struct lq_step_grid;      /* core/quant/step.h */
+struct lq_tuned_map;      /* core/quant/tuned_grid.h */
 typedef struct lq_theta { /* the parameters of one linear layer; an arena owns the memory */
     const struct lq_method *method;
     const void *opts;   /* borrowed; outlives theta */
@@ -148,6 +150,10 @@ typedef struct lq_method {
     /* Optional, for the gradient test: the smooth function of theta `at` whose true gradient at `base`
      * ->backward claims to be. NULL: ->effective is smooth itself, or nothing trains. */
     void (*surrogate)(const lq_theta *at, const lq_theta *base, float *w, lq_arena *scratch);
+
+    /* What the functions of a shared piece ask the method that has them in this table. */
+    struct lq_step_grid (*step_grid)(const void *opts); /* core/quant/step.h */
+    const struct lq_tuned_map *tuned_map;               /* core/quant/tuned_grid.h */
 } lq_method;
 
 /* Every option struct begins with this; every table with LQ_COMMON_OPTIONS(type). */

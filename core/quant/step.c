@@ -222,6 +222,8 @@ lq_slot lq_alpha_slot(const char *name, size_t rows, double grad_scale)
 
 float lq_step_floored(float alpha) { return alpha < 1e-5f ? 1e-5f : alpha; /* a NaN stays one */ }
 
+static lq_step_grid grid_of(const lq_theta *th) { return th->method->step_grid(th->opts); }
+
 /* The alpha of a row, floored. */
 static float alpha_of(const lq_theta *th, size_t row)
 {
@@ -242,31 +244,35 @@ static float first_alpha(const lq_step_grid *g, lq_step_start start, const float
     return g->scale == 1 ? size.top / g->hi : size.top; /* 1: integer */
 }
 
-lq_status lq_step_init(lq_theta *th, const char *who, const lq_step_grid *g, lq_step_start start,
-                       const float *w, lq_arena *scratch)
+lq_status lq_step_init(lq_theta *th, lq_step_start start, const float *w, lq_arena *scratch)
 {
+    const lq_step_grid g = grid_of(th);
     const size_t steps = th->slot[LQ_STEP_ALPHA].rows, n = th->out * th->in / steps;
     float *alpha = th->data[LQ_STEP_ALPHA];
-    LQ_TRY(lq_check_finite(who, w, th->out, th->in));
+    LQ_TRY(lq_check_finite(th->method->name, w, th->out, th->in));
     memcpy(th->data[LQ_STEP_LATENT], w, th->out * th->in * sizeof *w);
     lq_mark mark = lq_arena_mark(scratch);
     float *row = lq_arena_f32(scratch, n);
     for (size_t i = 0; i < steps; i++)
-        alpha[i] = first_alpha(g, start, w + i * n, n, row);
+        alpha[i] = first_alpha(&g, start, w + i * n, n, row);
     lq_arena_release(scratch, mark);
     return LQ_OK;
 }
 
-void lq_step_effective(const lq_theta *th, const lq_step_grid *g, float *w_eff)
+void lq_step_effective(const lq_theta *th, float *w_eff, lq_arena *scratch)
 {
+    (void)scratch;
+    const lq_step_grid g = grid_of(th);
     const float *latent = th->data[LQ_STEP_LATENT];
     for (size_t i = 0; i < th->out; i++)
-        lq_step_forward(g, latent + i * th->in, th->in, alpha_of(th, i), w_eff + i * th->in);
+        lq_step_forward(&g, latent + i * th->in, th->in, alpha_of(th, i), w_eff + i * th->in);
 }
 
-void lq_step_backprop(const lq_theta *th, const lq_step_grid *g, const float *dw_eff,
-                      float *const *grad)
+void lq_step_backprop(const lq_theta *th, const float *dw_eff, float *const *grad,
+                      lq_arena *scratch)
 {
+    (void)scratch;
+    const lq_step_grid g = grid_of(th);
     const float *latent = th->data[LQ_STEP_LATENT];
     const bool one_for_all = th->slot[LQ_STEP_ALPHA].rows == 1;
     float *dlatent = grad[LQ_STEP_LATENT], *dalpha = grad[LQ_STEP_ALPHA];
@@ -276,7 +282,7 @@ void lq_step_backprop(const lq_theta *th, const lq_step_grid *g, const float *dw
     for (size_t i = 0; i < th->out; i++) {
         const size_t row = i * th->in;
         sum = one_for_all ? sum : 0;
-        lq_step_backward(g, dw_eff + row, latent + row, th->in, alpha_of(th, i),
+        lq_step_backward(&g, dw_eff + row, latent + row, th->in, alpha_of(th, i),
                          dlatent != NULL ? dlatent + row : NULL, &sum);
         if (dalpha != NULL && !one_for_all)
             dalpha[i] += (float)sum;
@@ -299,24 +305,27 @@ static double moved_weight(const lq_step_grid *g, double w_eff, float u, double 
     return w_eff + slope * dw + dalpha * (w_eff / alpha - (double)u);
 }
 
-void lq_step_surrogate(const lq_theta *at, const lq_theta *base, const lq_step_grid *g, float *w)
+void lq_step_surrogate(const lq_theta *at, const lq_theta *base, float *w, lq_arena *scratch)
 {
+    const lq_step_grid g = grid_of(base);
     const float *latent = base->data[LQ_STEP_LATENT], *moved = at->data[LQ_STEP_LATENT];
     const bool one_for_all = base->slot[LQ_STEP_ALPHA].rows == 1;
-    lq_step_effective(base, g, w);
+    lq_step_effective(base, w, scratch);
     for (size_t i = 0; i < base->out; i++) {
         const size_t a = one_for_all ? 0 : i;
         const float alpha = alpha_of(base, i);
         const double dalpha = (double)((const float *)at->data[LQ_STEP_ALPHA])[a] -
                               (double)((const float *)base->data[LQ_STEP_ALPHA])[a];
         for (size_t j = 0; j < base->in; j++, latent++, moved++, w++)
-            *w = (float)moved_weight(g, (double)*w, *latent / alpha, (double)alpha,
+            *w = (float)moved_weight(&g, (double)*w, *latent / alpha, (double)alpha,
                                      (double)*moved - (double)*latent, dalpha);
     }
 }
 
-lq_status lq_step_pack(const lq_theta *th, const char *who, const lq_step_grid *g, lq_sink *bytes)
+lq_status lq_step_pack(const lq_theta *th, lq_sink *bytes)
 {
+    const lq_step_grid g = grid_of(th);
+    const char *who = th->method->name;
     const float *latent = th->data[LQ_STEP_LATENT], *alpha = th->data[LQ_STEP_ALPHA];
     const size_t n_steps = th->slot[LQ_STEP_ALPHA].rows;
     uint8_t *codes;
@@ -329,13 +338,14 @@ lq_status lq_step_pack(const lq_theta *th, const char *who, const lq_step_grid *
         steps[i] = lq_step_floored(alpha[i]);
     for (size_t i = 0; i < th->out; i++)
         for (size_t j = i * th->in; j < (i + 1) * th->in; j++)
-            codes[j] = lq_step_code(g, latent[j], alpha_of(th, i));
+            codes[j] = lq_step_code(&g, latent[j], alpha_of(th, i));
     LQ_TRY(lq_sink_f16(bytes, steps, n_steps));
-    return lq_sink_codes(bytes, codes, th->out, th->in, g->levels);
+    return lq_sink_codes(bytes, codes, th->out, th->in, g.levels);
 }
 
-lq_status lq_step_unpack(lq_theta *th, const lq_step_grid *g, lq_source *bytes)
+lq_status lq_step_unpack(lq_theta *th, lq_source *bytes)
 {
+    const lq_step_grid g = grid_of(th);
     float *latent = th->data[LQ_STEP_LATENT], *alpha = th->data[LQ_STEP_ALPHA];
     const lq_slot *slot = &th->slot[LQ_STEP_ALPHA];
     LQ_TRY(lq_source_f16(bytes, alpha, slot->rows));
@@ -347,9 +357,9 @@ lq_status lq_step_unpack(lq_theta *th, const lq_step_grid *g, lq_source *bytes)
     uint8_t *code;
     lq_status status = lq_arena_new(&room, &code, th->in);
     for (size_t i = 0; i < th->out && status == LQ_OK; i++, latent += th->in) {
-        status = lq_source_codes(bytes, code, 1, th->in, g->levels);
+        status = lq_source_codes(bytes, code, 1, th->in, g.levels);
         for (size_t j = 0; j < th->in && status == LQ_OK; j++)
-            latent[j] = lq_step_level(g, code[j]) * alpha_of(th, i);
+            latent[j] = lq_step_level(&g, code[j]) * alpha_of(th, i);
     }
     lq_arena_close(&room);
     return status;

@@ -65,19 +65,19 @@ lq_slot lq_alpha_slot(const char *name, size_t rows, double grad_scale);
 /* An alpha below 1e-5 counts as that, without a gate: it may come back. */
 float lq_step_floored(float alpha);
 /* Latents become w (out,in), alphas follow `start`. LQ_E_NUMERIC: w is not finite. */
-lq_status lq_step_init(lq_theta *th, const char *who, const lq_step_grid *g, lq_step_start start,
-                       const float *w, lq_arena *scratch);
-void lq_step_effective(const lq_theta *th, const lq_step_grid *g, float *w_eff);
-void lq_step_backprop(const lq_theta *th, const lq_step_grid *g, const float *dw_eff,
-                      float *const *grad);
+lq_status lq_step_init(lq_theta *th, lq_step_start start, const float *w, lq_arena *scratch);
+/* The rest as it stands in the table of a method, whose ->step_grid says which grid. */
+void lq_step_effective(const lq_theta *th, float *w_eff, lq_arena *scratch);
+void lq_step_backprop(const lq_theta *th, const float *dw_eff, float *const *grad,
+                      lq_arena *scratch);
 /* What lq_step_backprop differentiates, told apart from how: rounding is taken as adding the offset that
  * it added at `base`, r = q - u, so inside the gate w_eff = alpha (w / alpha + r); beyond it the level
  * stands still and w_eff moves with alpha at the slope of the clipped branch. */
-void lq_step_surrogate(const lq_theta *at, const lq_theta *base, const lq_step_grid *g, float *w);
+void lq_step_surrogate(const lq_theta *at, const lq_theta *base, float *w, lq_arena *scratch);
 /* Alphas as fp16, then the codes, which are those of the alphas that were trained: bits + 16 / in a weight
- * when the rows fill their bytes. */
-lq_status lq_step_pack(const lq_theta *th, const char *who, const lq_step_grid *g, lq_sink *bytes);
+ * when the rows fill their bytes, bits + 16 / (out in) with one alpha. */
+lq_status lq_step_pack(const lq_theta *th, lq_sink *bytes);
 /* The latent becomes the level itself, which codes to itself again. */
-lq_status lq_step_unpack(lq_theta *th, const lq_step_grid *g, lq_source *bytes);
+lq_status lq_step_unpack(lq_theta *th, lq_source *bytes);
 
 #endif

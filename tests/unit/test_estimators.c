@@ -1,67 +1,8 @@
 /* The gradients of UniSVQ's and LC-QAT's layers, and the estimators of rounding's slope. */
-#include "tests/check.h"
-
-#include "core/quant/lcqat_theta.h"
+#include "tests/check_lcqat.h"
 
 #include <omp.h>
 #include <string.h>
-
-extern const lq_method lq_method_unisvq, lq_method_lcqat;
-static lq_arena arena;
-
-static float *zeros(size_t n)
-{
-    float *x;
-    check_ok(lq_arena_new(&arena, &x, n));
-    return x;
-}
-
-static float *normal(size_t n, double rms, uint64_t seed)
-{
-    float *x = zeros(n);
-    lq_rng rng = lq_rng_seed(seed);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(rms * lq_rng_normal(&rng));
-    return x;
-}
-
-static double *gram_of(size_t n)
-{
-    double *H;
-    check_ok(lq_arena_new(&arena, &H, n * n));
-    for (size_t i = 0; i < n * n; i++)
-        H[i] = pow(0.9, fabs((double)(i / n) - (double)(i % n))) * (i / n == i % n ? 1.1 : 1);
-    return H;
-}
-
-static lq_status read_options(const lq_method *method, const char *json, void **opts)
-{
-    lq_json *doc;
-    check_ok(lq_json_parse(json, strlen(json), "test", &doc));
-    lq_status status = lq_method_options(method, doc, "test", &arena, opts);
-    lq_json_free(doc);
-    return status;
-}
-
-static lq_theta theta_of(const lq_method *method, const char *json, size_t out, size_t in)
-{
-    void *opts;
-    lq_theta th;
-    check_ok(read_options(method, json, &opts));
-    check_ok(lq_theta_new(method, opts, out, in, &arena, &th));
-    return th;
-}
-
-static lq_theta started(const lq_method *method, const char *json, size_t out, size_t in)
-{
-    lq_theta th = theta_of(method, json, out, in);
-    const lq_calib calib = {.gram = gram_of(in), .n_tokens = 1};
-    const lq_rng rng = lq_rng_seed(7);
-    check_ok(method->init(&th, normal(out * in, 0.02, out + in), &calib, &rng, &arena));
-    return th;
-}
-
-static const lq_method *const methods[] = {&lq_method_unisvq, &lq_method_lcqat};
 
 static double loss_of(const lq_theta *at, const lq_theta *base, const float *g)
 {
@@ -98,8 +39,8 @@ static void perturb(lq_theta *th, uint64_t seed)
  * error of its own. */
 static void check_gradients(const lq_method *method, const char *json, size_t out, size_t in)
 {
-    lq_theta base = started(method, json, out, in), at = started(method, json, out, in);
-    const float *g = normal(out * in, 1, 4);
+    lq_theta base = begun(method, json, out, in), at = begun(method, json, out, in);
+    const float *g = normal_weights(out * in, 1, 4);
     float *grad[LQ_MAX_SLOTS] = {0};
     perturb(&base, 5);
     perturb(&at, 5);
@@ -180,12 +121,12 @@ static void masking_leaves_a_share_of_the_chunks(void **state)
 {
     (void)state;
     const size_t m = 64, n = 64, chunk = m * n / 128;
-    const lq_theta all = started(&lq_method_lcqat, "{}", m, n);
-    lq_theta some = started(&lq_method_lcqat, "{\"sgm_keep\":0.7}", m, n);
+    const lq_theta all = begun(&lq_method_lcqat, "{}", m, n);
+    lq_theta some = begun(&lq_method_lcqat, "{\"sgm_keep\":0.7}", m, n);
     size_t kept = 0;
     for (uint64_t step = 0; step < 20; step++) {
         lq_mark mark = lq_arena_mark(&arena);
-        const float *g = normal(m * n, 1, 100);
+        const float *g = normal_weights(m * n, 1, 100);
         some.now.seed = step;
         float *whole = zeros(m * n), *masked = zeros(m * n), *again = zeros(m * n);
         float *grad[LQ_MAX_SLOTS] = {whole};
@@ -226,13 +167,6 @@ static void frozen_groups_do_not_train(void **state)
                                   "\"train_affine\":false}",
                                   &opts),
                      LQ_E_OPTION);
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    lq_arena_close(&arena);
-    return 0;
 }
 
 int main(void)

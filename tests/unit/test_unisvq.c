@@ -1,80 +1,22 @@
 /* UniSVQ and what LC-QAT shares with it: presets, options, bytes, equivalent forms. Its
  * gradients: test_estimators.c. */
-#include "tests/check.h"
+#include "tests/check_lcqat.h"
 
 #include "core/data/safetensors.h"
 #include "core/math/gemm.h"
 #include "core/quant/hadamard.h"
-#include "core/quant/lcqat_theta.h"
 
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-
-extern const lq_method lq_method_unisvq, lq_method_lcqat;
-static lq_arena arena;
-
-static float *zeros(size_t n)
-{
-    float *x;
-    check_ok(lq_arena_new(&arena, &x, n));
-    return x;
-}
-
-static float *normal(size_t n, double rms, uint64_t seed)
-{
-    float *x = zeros(n);
-    lq_rng rng = lq_rng_seed(seed);
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)(rms * lq_rng_normal(&rng));
-    return x;
-}
-
-static double *gram_of(size_t n)
-{
-    double *H;
-    check_ok(lq_arena_new(&arena, &H, n * n));
-    for (size_t i = 0; i < n * n; i++)
-        H[i] = pow(0.9, fabs((double)(i / n) - (double)(i % n))) * (i / n == i % n ? 1.1 : 1);
-    return H;
-}
-
-static lq_status read_options(const lq_method *method, const char *json, void **opts)
-{
-    lq_json *doc;
-    check_ok(lq_json_parse(json, strlen(json), "test", &doc));
-    lq_status status = lq_method_options(method, doc, "test", &arena, opts);
-    lq_json_free(doc);
-    return status;
-}
-
-static lq_theta theta_of(const lq_method *method, const char *json, size_t out, size_t in)
-{
-    void *opts;
-    lq_theta th;
-    check_ok(read_options(method, json, &opts));
-    check_ok(lq_theta_new(method, opts, out, in, &arena, &th));
-    return th;
-}
-
-static lq_theta started(const lq_method *method, const char *json, size_t out, size_t in)
-{
-    lq_theta th = theta_of(method, json, out, in);
-    const lq_calib calib = {.gram = gram_of(in), .n_tokens = 1};
-    const lq_rng rng = lq_rng_seed(7);
-    check_ok(method->init(&th, normal(out * in, 0.02, out + in), &calib, &rng, &arena));
-    return th;
-}
 
 static double proxy_of(const lq_theta *th)
 {
     const size_t m = th->out, n = th->in;
     float *w_eff = zeros(m * n);
     th->method->effective(th, w_eff, &arena);
-    return lq_proxy_error(normal(m * n, 0.02, m + n), w_eff, gram_of(n), m, n, &arena);
+    return lq_proxy_error(begun_from(m, n), w_eff, fading_gram(n), m, n, &arena);
 }
-
-static const lq_method *const methods[] = {&lq_method_unisvq, &lq_method_lcqat};
 
 /* ---- Options -------------------------------------------------------------------------------------- */
 
@@ -164,8 +106,8 @@ static void lcqat_starts_from_unisvq(void **state)
     (void)state;
     static const char *const json[] = {"{}", "{\"preset\":\"paper\"}", "{\"lattice\":\"learned\"}"};
     for (size_t i = 0; i < 3; i++) {
-        const lq_theta a = started(&lq_method_unisvq, json[i], 24, 40),
-                       b = started(&lq_method_lcqat, json[i], 24, 40);
+        const lq_theta a = begun(&lq_method_unisvq, json[i], 24, 40),
+                       b = begun(&lq_method_lcqat, json[i], 24, 40);
         const uint8_t *code = a.data[0];
         const float *u = b.data[0];
         for (size_t k = 0; k < 24 * 40; k++)
@@ -192,7 +134,7 @@ static void every_lattice_starts_well(void **state)
         "{\"preset\":\"scalar\"}",
     };
     for (size_t i = 0; i < sizeof json / sizeof json[0]; i++) {
-        const lq_theta th = started(&lq_method_unisvq, json[i], 48, 80);
+        const lq_theta th = begun(&lq_method_unisvq, json[i], 48, 80);
         const double proxy = proxy_of(&th);
         if (!(proxy < (strstr(json[i], "\"vector\":8") != NULL ? 0.08 : 0.05) && proxy > 0.01))
             fail_msg("%s: proxy error %g", json[i], proxy);
@@ -203,13 +145,13 @@ static void scale_search_finds_a_better_scale(void **state)
 {
     (void)state;
     const lq_theta fixed =
-        started(&lq_method_unisvq, "{\"scale_override\":0.6,\"scale_search\":0}", 96, 80);
+        begun(&lq_method_unisvq, "{\"scale_override\":0.6,\"scale_search\":0}", 96, 80);
     const lq_theta searched =
-        started(&lq_method_unisvq, "{\"scale_override\":0.6,\"scale_search\":5}", 96, 80);
+        begun(&lq_method_unisvq, "{\"scale_override\":0.6,\"scale_search\":5}", 96, 80);
     const lq_theta normal_best =
-        started(&lq_method_unisvq, "{\"scale_override\":0,\"scale_search\":0}", 96, 80);
+        begun(&lq_method_unisvq, "{\"scale_override\":0,\"scale_search\":0}", 96, 80);
     const lq_theta best =
-        started(&lq_method_unisvq, "{\"scale_override\":0,\"scale_search\":9}", 96, 80);
+        begun(&lq_method_unisvq, "{\"scale_override\":0,\"scale_search\":9}", 96, 80);
     assert_true(proxy_of(&searched) < proxy_of(&fixed));
     assert_true(proxy_of(&best) < proxy_of(&normal_best) * 1.001);
     assert_true(proxy_of(&best) < proxy_of(&searched));
@@ -220,10 +162,10 @@ static void stages_are_timed(void **state)
     (void)state;
     lq_laps laps = {0};
     lq_theta th = theta_of(&lq_method_unisvq, "{\"scale_search\":2}", 16, 32);
-    const lq_calib calib = {.gram = gram_of(32), .n_tokens = 1};
+    const lq_calib calib = {.gram = fading_gram(32), .n_tokens = 1};
     const lq_rng rng = lq_rng_seed(1);
     th.laps = &laps;
-    check_ok(th.method->init(&th, normal(16 * 32, 1, 1), &calib, &rng, &arena));
+    check_ok(th.method->init(&th, normal_weights(16 * 32, 1, 1), &calib, &rng, &arena));
     static const char *const want[] = {"rotate", "codebook", "ldl", "search", "ldlq", "sweeps"};
     assert_int_equal(laps.n, 6);
     for (size_t i = 0; i < 6; i++) {
@@ -357,7 +299,7 @@ static void bytes_are_the_formula_for_every_lattice(void **state)
                     const char *json =
                         lq_arena_printf(&arena, "{\"bits\":%s,\"vector\":%zu,\"lattice\":\"%s\"}",
                                         width[b].bits, d, general ? "orthogonal" : "identity");
-                    const lq_theta th = started(methods[k], json, m, n);
+                    const lq_theta th = begun(methods[k], json, m, n);
                     lq_theta shipped;
                     size_t bytes;
                     lq_sink first = {.arena = &arena}, second = {.arena = &arena};
@@ -432,8 +374,8 @@ static void activations_need_no_decoding(void **state)
         "{\"lattice\":\"orthogonal\",\"vector\":1,\"rotation\":\"none\"}"};
     const size_t m = 36, n = 80, rows = 5; /* factors 36 and 20: Q_n is not symmetric */
     for (size_t i = 0; i < 4; i++) {
-        const lq_theta th = started(&lq_method_unisvq, json[i], m, n);
-        const float *x = normal(rows * n, 1, 3);
+        const lq_theta th = begun(&lq_method_unisvq, json[i], m, n);
+        const float *x = normal_weights(rows * n, 1, 3);
         float *w = zeros(m * n), *y = zeros(rows * m), *want = zeros(rows * m);
         th.method->effective(&th, w, &arena);
         lq_gemm_nt(rows, m, n, 1, x, n, w, n, 0, want, m);
@@ -449,8 +391,8 @@ static void activations_need_no_decoding(void **state)
 static void one_weight_at_a_time_is_a_uniform_grid(void **state)
 {
     (void)state;
-    lq_theta th = started(&lq_method_unisvq,
-                          "{\"vector\":1,\"lattice\":\"orthogonal\",\"rotation\":\"none\"}", 8, 12);
+    lq_theta th = begun(&lq_method_unisvq,
+                        "{\"vector\":1,\"lattice\":\"orthogonal\",\"rotation\":\"none\"}", 8, 12);
     const uint8_t *code = th.data[LQ_LCQAT_CODES];
     const float *su = th.data[LQ_LCQAT_SU], *sv = th.data[LQ_LCQAT_SV];
     float *w = zeros(8 * 12);
@@ -459,13 +401,6 @@ static void one_weight_at_a_time_is_a_uniform_grid(void **state)
     th.method->effective(&th, w, &arena);
     for (size_t i = 0; i < 8 * 12; i++)
         check_close(w[i], sv[i / 12] * su[i % 12] * ((float)code[i] - 1.5f), 1e-6, 0);
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    lq_arena_close(&arena);
-    return 0;
 }
 
 int main(void)
