@@ -7,7 +7,8 @@ size_of = '0.8 0.75 0.95 1.1 0.95 0.9 0.8 0.8 0.8'
 rgb(c) = int(word(rgb_of, int(c)))
 symbol(c) = int(word(symbol_of, int(c)))
 size(c) = real(word(size_of, int(c)))
-colour(i) = int(word(colours, i + 1))   # of label i: the series, then the levels
+# Of label i: the series, then the levels. An empty loop asks for one that is not there, too.
+colour(i) = i < words(colours) ? int(word(colours, i + 1)) : 9
 
 set linetype 18 lc rgb rgb(8) lw 0.9 dt 2   # levels: 10 more than their colour
 set linetype 19 lc rgb rgb(9) lw 1.2 dt 1

@@ -5,7 +5,7 @@ if (log_x) {
     set logscale x
     set xtics () nomirror
     do for [e = 0:6] {
-        do for [m in '1 1.5 2 3 5 7'] {
+        do for [m in (x_high > 8 * x_low ? '1 2 5' : '1 1.5 2 3 5 7')] {
             tic = real(m) * 10.0**e
             if (tic >= x_low && tic <= x_high) { set xtics add (sprintf('%g', tic) tic) }
         }
