@@ -185,7 +185,8 @@ const char *lq_show_perplexity(lq_arena *arena, double mean, double half)
     int decimals = mean < 10 ? 3 : mean < 100 ? 2 : mean < 1000 ? 1 : 0;
     if (isnan(half))
         return lq_arena_printf(arena, "%.*f", decimals, mean);
-    const int finer = half > 0 ? (int)-floor(log10(half)) : 0;
+    /* Seeds that agree but for rounding have no interval worth digits. */
+    const int finer = half > 1e-9 * mean ? (int)-floor(log10(half)) : 0;
     if (finer > decimals)
         decimals = finer < 4 ? finer : 4;
     return lq_arena_printf(arena, "%.*f ± %.*f", decimals, mean, decimals, half);

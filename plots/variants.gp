@@ -13,7 +13,7 @@ if (log_x) {
 }
 set lmargin 0.84 * label_chars + 3
 set rmargin 3
-set bmargin 6
+set bmargin 4 + n_series
 set grid noxtics noytics
 set grid xtics ytics lt 1 lw 0.5 lc rgb '#e4e4e4'
 unset ylabel
