@@ -48,24 +48,23 @@ static lq_status id_of(const lq_tokenizer *tok, const char *text, lq_arena *aren
     return LQ_OK;
 }
 
-/* eos_token of tokenizer_config.json: a text, or an object with a "content". */
-static lq_status end_of_tokenizer(const lq_model *m, const char *dir, lq_arena *arena,
-                                  lq_ends *ends)
+/* eos_token or bos_token of tokenizer_config.json: a text, or an object with a "content". */
+static lq_status id_in_tokenizer(const lq_model *m, const char *dir, const char *key,
+                                 lq_arena *arena, uint32_t *out)
 {
     const char *path = lq_arena_printf(arena, "%s/tokenizer_config.json", dir);
-    uint32_t id = UINT32_MAX;
     lq_json *json;
+    *out = UINT32_MAX;
     if (m->tok == NULL || !lq_path_exists(path))
         return LQ_OK;
     LQ_TRY(lq_json_read(path, &json));
-    const lq_json *node = lq_json_get(json, "eos_token");
+    const lq_json *node = lq_json_get(json, key);
     const char *text = lq_json_string(node);
     if (text == NULL)
         text = lq_json_string(lq_json_get(node, "content"));
-    const lq_status status = text != NULL ? id_of(m->tok, text, arena, &id) : LQ_OK;
+    const lq_status status = text != NULL ? id_of(m->tok, text, arena, out) : LQ_OK;
     lq_json_free(json);
-    LQ_TRY(status);
-    return id == UINT32_MAX ? LQ_OK : add_end(ends, path, id);
+    return status;
 }
 
 static lq_status ends_of_gguf(const char *path, lq_arena *arena, lq_ends *ends)
@@ -101,7 +100,9 @@ static lq_status ends_of_path(const lq_model *m, const char *path, lq_arena *are
     const char *dir = folder_of(path, arena);
     LQ_TRY(ends_of_config(lq_arena_printf(arena, "%s/config.json", dir), ends));
     LQ_TRY(ends_of_config(lq_arena_printf(arena, "%s/generation_config.json", dir), ends));
-    return end_of_tokenizer(m, dir, arena, ends);
+    uint32_t id;
+    LQ_TRY(id_in_tokenizer(m, dir, "eos_token", arena, &id));
+    return id == UINT32_MAX ? LQ_OK : add_end(ends, dir, id);
 }
 
 lq_status lq_ends_of(const lq_model *m, lq_arena *arena, lq_ends *out)
@@ -120,6 +121,45 @@ lq_status lq_ends_of(const lq_model *m, lq_arena *arena, lq_ends *out)
         LQ_TRY(add_end(out, m->path, before[0]));
     const uint32_t end = lq_tokenizer_end_of_text(m->tok);
     return end == UINT32_MAX ? LQ_OK : add_end(out, m->tok_path, end);
+}
+
+/* ---- The beginning ------------------------------------------------------------------------------- */
+
+static lq_status bos_of_gguf(const char *path, lq_arena *arena, uint32_t *out)
+{
+    lq_gguf file;
+    size_t id;
+    LQ_TRY(lq_gguf_open(path, arena, &file));
+    const lq_status status =
+        lq_gguf_size(&file, "tokenizer.ggml.bos_token_id", 0, UINT32_MAX, UINT32_MAX, &id);
+    lq_gguf_close(&file);
+    *out = (uint32_t)id;
+    return status;
+}
+
+static lq_status bos_of_config(const char *path, uint32_t *out)
+{
+    lq_json *json;
+    if (!lq_path_exists(path))
+        return LQ_OK;
+    LQ_TRY(lq_json_read(path, &json));
+    const double id = lq_json_number(lq_json_get(json, "bos_token_id"));
+    if (id >= 0 && id < UINT32_MAX)
+        *out = (uint32_t)id;
+    lq_json_free(json);
+    return LQ_OK;
+}
+
+lq_status lq_bos_of(const lq_model *m, lq_arena *arena, uint32_t *out)
+{
+    *out = UINT32_MAX;
+    if (m->form == LQ_MODEL_GGUF)
+        return bos_of_gguf(m->path, arena, out);
+    const char *dir = folder_of(m->tok_path, arena);
+    LQ_TRY(id_in_tokenizer(m, dir, "bos_token", arena, out));
+    if (*out == UINT32_MAX && m->form != LQ_MODEL_LLAMA2C)
+        return bos_of_config(lq_arena_printf(arena, "%s/config.json", m->dir), out);
+    return LQ_OK;
 }
 
 /* ---- Templates ----------------------------------------------------------------------------------- */

@@ -23,6 +23,10 @@ typedef struct lq_ends {
  * or a file that cannot be read. */
 lq_status lq_ends_of(const lq_model *model, lq_arena *arena, lq_ends *out);
 
+/* The token that begins a text, also where the tokenizer puts none: bos_token_id of config.json or of a GGUF
+ * file, bos_token of tokenizer_config.json. UINT32_MAX: none is named. */
+lq_status lq_bos_of(const lq_model *model, lq_arena *arena, uint32_t *out);
+
 /* The chat template: chat_template.jinja or tokenizer_config.json of a directory, tokenizer.chat_template of a
  * GGUF file; *where says which. NULL: there is none. */
 lq_status lq_chat_template(const lq_model *model, lq_arena *arena, const char **text,

@@ -9,8 +9,8 @@
 #include <string.h>
 
 enum {
-    PREFILL = 64,        /* tokens of a prompt that are read at once */
-    BULK = 16,           /* rows from which on a product is BLAS's affair */
+    PREFILL = LQ_DECODER_READ, /* tokens of a prompt that are read at once */
+    BULK = 16,                 /* rows from which on a product is BLAS's affair */
     PANEL = 64,          /* outputs of one thread's part of a product; in bulk four times as many */
     WORTHWHILE = 1 << 17 /* multiply-adds from which on threads pay */
 };
@@ -75,10 +75,12 @@ lq_status lq_decoder_new(const lq_config *c, size_t B, size_t T_max, lq_arena *a
     return LQ_OK;
 }
 
-void lq_decoder_reset(lq_decoder *d, size_t b)
+void lq_decoder_reset(lq_decoder *d, size_t b) { lq_decoder_rewind(d, b, 0); }
+
+void lq_decoder_rewind(lq_decoder *d, size_t b, size_t n)
 {
-    LQ_ASSERT(b < d->B);
-    d->length[b] = 0;
+    LQ_ASSERT(b < d->B && n <= d->length[b]);
+    d->length[b] = n;
 }
 
 /* y (n,out) = x (n,in) W'. Parts are of fixed width, so threads do not show in the bits; a part in bulk
@@ -227,12 +229,30 @@ static void run(const lq_weights *w, lq_decoder *d, const uint32_t *token, size_
 }
 
 /* Logits (n,V) of n rows of the stream from x on. */
-static void predict(const lq_weights *w, const lq_decoder *d, const float *x, size_t n,
+static void predict(const lq_weights *w, const lq_decoder *d, const float *x, size_t n, bool bulk,
                     float *logits)
 {
     const lq_config *c = &d->config;
     lq_kernels()->rmsnorm_fwd(d->h, d->rstd, x, w->final_norm, n, c->D, (float)c->eps);
-    product(logits, d->h, w->head, n, c->V, c->D, false);
+    product(logits, d->h, w->head, n, c->V, c->D, bulk);
+}
+
+/* n <= PREFILL tokens of one sequence. */
+static void read_on(const lq_weights *w, lq_decoder *d, size_t b, const uint32_t *token, size_t n)
+{
+    for (size_t r = 0; r < n; r++) {
+        d->sequence[r] = (uint32_t)b;
+        d->position[r] = d->length[b] + r;
+    }
+    run(w, d, token, n, n >= BULK);
+}
+
+void lq_decoder_read(const lq_weights *w, lq_decoder *d, size_t b, const uint32_t *token, size_t n,
+                     float *logits)
+{
+    LQ_ASSERT(b < d->B && n > 0 && n <= PREFILL && n <= d->T_max - d->length[b]);
+    read_on(w, d, b, token, n);
+    predict(w, d, d->x, n, n >= BULK, logits);
 }
 
 void lq_decoder_prefill(const lq_weights *w, lq_decoder *d, size_t b, const uint32_t *token,
@@ -242,14 +262,10 @@ void lq_decoder_prefill(const lq_weights *w, lq_decoder *d, size_t b, const uint
     size_t part = 0;
     for (size_t at = 0; at < n; at += part) {
         part = n - at < PREFILL ? n - at : PREFILL;
-        for (size_t r = 0; r < part; r++) {
-            d->sequence[r] = (uint32_t)b;
-            d->position[r] = d->length[b] + r;
-        }
-        run(w, d, token + at, part, part >= BULK);
+        read_on(w, d, b, token + at, part);
     }
     if (logits != NULL)
-        predict(w, d, d->x + (part - 1) * d->config.D, 1, logits);
+        predict(w, d, d->x + (part - 1) * d->config.D, 1, false, logits);
 }
 
 void lq_decoder_step(const lq_weights *w, lq_decoder *d, size_t n, const uint32_t *sequence,
@@ -262,5 +278,5 @@ void lq_decoder_step(const lq_weights *w, lq_decoder *d, size_t n, const uint32_
         d->position[r] = d->length[sequence[r]];
     }
     run(w, d, token, n, false);
-    predict(w, d, d->x, n, logits);
+    predict(w, d, d->x, n, false, logits);
 }

@@ -36,12 +36,17 @@ typedef struct lq_decoder { /* R rows at once; E = (H + 2 Hkv) dh */
 size_t lq_decoder_bytes(const lq_config *config, size_t B, size_t T_max);
 lq_status lq_decoder_new(const lq_config *config, size_t B, size_t T_max, lq_arena *arena,
                          lq_decoder **out);
-/* Sequence b forgets what it read. */
+/* Sequence b forgets what it read, or all but its first n tokens. */
 void lq_decoder_reset(lq_decoder *d, size_t b);
+void lq_decoder_rewind(lq_decoder *d, size_t b, size_t n);
 /* Sequence b reads n > 0 tokens, each < V, at most T_max in all. logits (V), if not NULL, receives the
  * prediction after the last. */
 void lq_decoder_prefill(const lq_weights *w, lq_decoder *d, size_t b, const uint32_t *token,
                         size_t n, float *logits);
+/* The same, n <= LQ_DECODER_READ, with the logits (n,V) after each of the tokens. */
+enum { LQ_DECODER_READ = 64 };
+void lq_decoder_read(const lq_weights *w, lq_decoder *d, size_t b, const uint32_t *token, size_t n,
+                     float *logits);
 /* n <= B different sequences read one token each; logits (n,V) as above. */
 void lq_decoder_step(const lq_weights *w, lq_decoder *d, size_t n, const uint32_t *sequence,
                      const uint32_t *token, float *logits);

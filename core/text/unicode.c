@@ -76,6 +76,11 @@ lq_status lq_unicode_lower(const char *text, size_t bytes, lq_buffer *out)
     return LQ_OK;
 }
 
+uint32_t lq_unicode_title(uint32_t code)
+{
+    return (uint32_t)utf8proc_totitle((utf8proc_int32_t)code);
+}
+
 lq_status lq_unicode_strip_accents(const char *text, size_t bytes, lq_buffer *out)
 {
     LQ_TRY(lq_buffer_reserve(out, bytes));

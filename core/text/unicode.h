@@ -11,6 +11,8 @@ typedef enum lq_form { LQ_NFC, LQ_NFD, LQ_NFKC, LQ_NFKD } lq_form;
 lq_status lq_unicode_normalize(lq_form form, const char *text, size_t bytes, lq_buffer *out);
 /* Appends the text in lower case, character by character, as Rust's char::to_lowercase. */
 lq_status lq_unicode_lower(const char *text, size_t bytes, lq_buffer *out);
+/* The character in title case, where that is one character; else itself. */
+uint32_t lq_unicode_title(uint32_t code);
 /* Appends the text without its marks (M). */
 lq_status lq_unicode_strip_accents(const char *text, size_t bytes, lq_buffer *out);
 /* The \w of Rust's `regex`: Alphabetic, M, Nd, Pc, Join_Control. */

@@ -29,7 +29,6 @@ mv "$here/out" "$here/alone"
 runs generate_drawn "$LCQAT" generate tiny-llama -p "The kernel" -n 8 --temperature 1 --seed 2
 is generate_draws "$(cmp -s "$here/out" "$here/alone" && echo same)" ""
 fails no_such_gguf 1 "no such directory or file" "$LCQAT" eval model.gguf
-fails tasks_are_not_there_yet 2 "not available in this version" "$LCQAT" eval x --tasks arc
 fails run_without_point 2 "" "$LCQAT" run
 fails value_is_missing 2 "store" "$LCQAT" run x.json --store
 fails number_is_none 2 "tokens" "$LCQAT" pretrain datasets/teachers/tiny-llama.json --data x \

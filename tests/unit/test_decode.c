@@ -90,6 +90,35 @@ static void every_position_has_the_logits_of_the_forward(void **state)
     }
 }
 
+/* Logits of every token at once, and of what is read anew after a step back. */
+static void reading_gives_the_logits_of_each_token(void **state)
+{
+    (void)state;
+    static const size_t part[] = {1, 15, 16, 64}, back[] = {0, 3, 40};
+    net m;
+    lq_decoder *d;
+    float *logits;
+    net_new(&m, LQ_ARCH_QWEN3);
+    check_ok(lq_decoder_new(&m.w.config, 1, T, &m.arena, &d));
+    check_ok(lq_arena_new(&m.arena, &logits, (size_t)LQ_DECODER_READ * V));
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        for (size_t j = 0; j < sizeof back / sizeof *back; j++) {
+            lq_decoder_reset(d, 0);
+            lq_decoder_prefill(&m.w, d, 0, m.token, 65, NULL);
+            lq_decoder_rewind(d, 0, back[j]);
+            for (size_t at = back[j], n; at < T; at += n) {
+                n = T - at < part[i] ? T - at : part[i];
+                lq_decoder_read(&m.w, d, 0, m.token + at, n, logits);
+                if (!(lq_worst(logits, m.want + at * V, n * V) < 1e-5))
+                    fail_msg("parts of %zu after %zu: off at %zu", part[i], back[j], at);
+            }
+        }
+    lq_decoder_rewind(d, 0, 3);
+    lq_decoder_read(&m.w, d, 0, m.token + 4, 1, logits); /* another token than the fourth */
+    assert_true(lq_worst(logits, m.want + 4 * V, V) > 1e-3);
+    lq_arena_close(&m.arena);
+}
+
 /* Three sequences, each with another prompt, the second joining late. */
 static void company(const net *m, float *logits)
 {
@@ -389,6 +418,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_position_has_the_logits_of_the_forward),
+        cmocka_unit_test(reading_gives_the_logits_of_each_token),
         cmocka_unit_test(company_and_threads_do_not_show),
         cmocka_unit_test(planned_memory_is_what_is_used),
         cmocka_unit_test(draws_follow_the_probabilities),

@@ -1,4 +1,4 @@
-/* Which tokens end a text and whether a chat template is applied, by the files of a model: a directory, a
+/* Which tokens begin and end a text and whether a chat template is applied, by the files of a model: a directory, a
  * GGUF file, another tokenizer beside it. */
 #include "tests/check.h"
 
@@ -202,18 +202,19 @@ static void number(maker *m, const char *key, uint32_t value)
     raw(m, &value, sizeof value);
 }
 
-/* Metadata alone, of five values. */
+/* Metadata alone, of six values. */
 static void gguf_in(const char *name, uint32_t eos)
 {
     maker m = {.n = 0};
     const uint32_t version = 3;
-    const uint64_t n_tensors = 0, n_values = 5;
+    const uint64_t n_tensors = 0, n_values = 6;
     raw(&m, "GGUF", 4);
     raw(&m, &version, sizeof version);
     raw(&m, &n_tensors, sizeof n_tensors);
     raw(&m, &n_values, sizeof n_values);
     head(&m, "general.architecture", STRING);
     string(&m, "llama");
+    number(&m, "tokenizer.ggml.bos_token_id", 13);
     number(&m, "tokenizer.ggml.eos_token_id", eos);
     number(&m, "tokenizer.ggml.eot_token_id", 11);
     number(&m, "tokenizer.ggml.eom_token_id", 12);
@@ -246,12 +247,37 @@ static void a_gguf_file_says_it_itself(void **state)
     lq_tokenizer_free(m.tok);
 }
 
+static void a_beginning_is_named_by_the_files(void **state)
+{
+    (void)state;
+    uint32_t bos;
+    tokenizer_in("tokenizer.json");
+    write_file("tokenizer_config.json", "{\"bos_token\": null}");
+    lq_model m = model_of(here, here, LQ_MODEL_HF);
+    check_ok(lq_bos_of(&m, &arena, &bos));
+    assert_int_equal(bos, UINT32_MAX);
+    write_file("config.json", "{\"bos_token_id\": 5}");
+    check_ok(lq_bos_of(&m, &arena, &bos));
+    assert_int_equal(bos, 5);
+    write_file("tokenizer_config.json", "{\"bos_token\": {\"content\": \"<|im_start|>\"}}");
+    check_ok(lq_bos_of(&m, &arena, &bos));
+    assert_int_equal(bos, IM_START);
+    check_ok(lq_path_remove_tree(in_here("config.json")));
+    gguf_in("model.gguf", IM_END);
+    m.form = LQ_MODEL_GGUF;
+    m.path = m.tok_path = in_here("model.gguf");
+    check_ok(lq_bos_of(&m, &arena, &bos));
+    assert_int_equal(bos, 13);
+    lq_tokenizer_free(m.tok);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ends_come_from_every_file),
         cmocka_unit_test(templates_are_for_models_that_answer),
         cmocka_unit_test(a_gguf_file_says_it_itself),
+        cmocka_unit_test(a_beginning_is_named_by_the_files),
     };
     return cmocka_run_group_tests_name("model_chat", tests, open_here, close_here);
 }
