@@ -8,6 +8,7 @@
 #include "core/base/log.h"
 #include "core/store/store.h"
 #include "experiments/command.h"
+#include "experiments/cost.h"
 #include "experiments/pool.h"
 #include "experiments/run.h"
 #include "experiments/sources.h"
@@ -24,6 +25,7 @@ typedef struct item { /* a point of the spec on its way through the sweep */
     const lq_point *point;
     lq_digest id;
     double cost;
+    lq_job_part part[LQ_JOB_PARTS];
     bool twin;   /* the same run stands earlier in the spec */
     bool mine;   /* of this shard */
     bool stored; /* in the store, before or now */
@@ -53,25 +55,6 @@ typedef struct sweep {
     phase search, results;
 } sweep;
 
-/* Tokens of forward work: a training token costs three (forward, and twice that backward), calibration
- * one, a pass of fine-tuning over it three; evaluation and start-up are about the same for all and stand in
- * as a constant. Only the ratios matter: for packing and for the time left. */
-static double cost_of(const lq_json *resolved)
-{
-    const double fraction = lq_json_number(lq_json_get(resolved, "fraction"));
-    const double budget = lq_json_number(lq_json_get(resolved, "budget_tokens"));
-    const double calib = lq_json_number(lq_json_get(lq_json_get(resolved, "calib"), "tokens"));
-    const double trained = fraction * budget;
-    const lq_json *stage = lq_json_get(resolved, "blockwise");
-    const double epochs = lq_json_number(lq_json_get(stage, "epochs"));
-    const double steps = lq_json_number(lq_json_get(stage, "iterations"));
-    const double batch = lq_json_number(lq_json_get(stage, "batch"));
-    const double context = lq_json_number(lq_json_get(lq_json_get(resolved, "calib"), "context"));
-    const double tuned = steps > 0 && calib > 0 ? steps * batch * context / calib : epochs;
-    const double passes = tuned > 0 ? 1 + 3 * tuned : 1;
-    return 2e5 + (trained > 0 ? 3 * trained : 0) + (calib > 0 ? passes * calib : 0);
-}
-
 static bool is_stored(const sweep *s, const lq_json *resolved, lq_digest *id)
 {
     if (s->store)
@@ -89,7 +72,7 @@ static lq_status resolve(const sweep *s, phase *f, size_t i)
         return lq_fail(status, "%s of %s on %s: %s", f->name, it->point->variant, it->point->model,
                        lq_status_note());
     it->stored = is_stored(s, resolved, &it->id);
-    it->cost = cost_of(resolved);
+    it->cost = lq_cost_of(resolved, lq_cost_parameters(it->point->model), it->part);
     lq_json_free(resolved);
     return LQ_OK;
 }
@@ -149,6 +132,7 @@ static lq_status write_job(const sweep *s, const item *it, lq_job *job)
         job->argv[i] = lq_arena_printf(s->arena, "%s", argv[i]);
     job->log = file_of(s, it, "log");
     job->cost = it->cost;
+    memcpy(job->part, it->part, sizeof job->part);
     return LQ_OK;
 }
 
@@ -162,12 +146,6 @@ static void name_failure(const sweep *s, const item *it, const char *message)
     lq_json_append(s->failed, one);
 }
 
-static void clear_away(const sweep *s, const item *it)
-{
-    remove(file_of(s, it, "log"));
-    remove(file_of(s, it, "point.json"));
-}
-
 /* What a job left: the record, or a failure and its log. */
 static void settle(const sweep *s, phase *f, item *it, const lq_job *job, bool stopped)
 {
@@ -177,7 +155,7 @@ static void settle(const sweep *s, phase *f, item *it, const lq_job *job, bool s
     if (it->stored) {
         it->ran = true;
         f->ran++;
-        clear_away(s, it);
+        lq_run_clear(s->work, it->id.hex);
     } else if (!stopped) {
         name_failure(s, it, job->done ? "it ended well but stored no record" : job->ending);
     }
@@ -194,7 +172,7 @@ static lq_status run_phase(const sweep *s, phase *f)
         if (it->point->pending || it->twin)
             continue;
         if (it->stored)
-            clear_away(s, it); /* of a sweep that was killed */
+            lq_run_clear(s->work, it->id.hex); /* of a sweep that was killed */
         if (it->stored || !it->mine)
             continue;
         LQ_TRY(write_job(s, it, &job[n]));

@@ -35,7 +35,9 @@ as_root() { # how a command becomes root's: "", "sudo -n", or failure
 }
 
 type_this() { # WHY COMMAND
-    [ "$(id -u)" = 0 ] || set -- "$1" "sudo sh -c '$2'"
+    if [ "$(id -u)" != 0 ]; then
+        if command -v sudo >/dev/null; then set -- "$1" "sudo sh -c '$2'"; else set -- "$1" "su -c '$2'"; fi
+    fi
     echo "deps: $1; type: $2" >&2
     exit 1
 }

@@ -18,6 +18,7 @@
 extern char **environ;
 
 enum { EXEC_FAILED = 127, STEPS = 1000 /* of the progress line */ };
+static const double look_every_s = 2; /* into the log of a running job */
 
 typedef struct work { /* one lq_pool_run */
     const lq_pool *pool;
@@ -90,7 +91,8 @@ static lq_status start(work *w, lq_job *job)
         close(log);
     if (child > 0) {
         job->pid = child;
-        job->started_s = lq_clock_wall_s();
+        job->started_s = job->looked_s = lq_clock_wall_s();
+        job->told = 0;
         w->running++;
     }
     return status;
@@ -147,15 +149,48 @@ static void tell_children(work *w)
     w->told = true;
 }
 
-/* Ended jobs count in full; running ones by their time at the pace of the ended ones, since the longest
- * come first and the line would stand still for long otherwise. */
+double lq_job_told(const lq_job *job)
+{
+    lq_arena arena = {0};
+    char *text;
+    size_t n, done, total;
+    double told = 0;
+    if (lq_file_read(job->log, &arena, &text, &n) == LQ_OK)
+        for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+            double before = 0;
+            line += *line == '\n';
+            for (size_t i = 0; i < LQ_JOB_PARTS && job->part[i].what != NULL; i++) {
+                const lq_job_part *part = &job->part[i];
+                if (lq_progress_read(line, part->what, &done, &total))
+                    told = before + part->cost * (double)done / (double)total;
+                before += part->cost;
+            }
+        }
+    lq_arena_close(&arena);
+    return told;
+}
+
+static void look(const work *w, double now)
+{
+    for (size_t i = 0; i < w->next; i++) {
+        lq_job *job = w->order[i];
+        if (job->pid <= 0 || now - job->looked_s < look_every_s)
+            continue;
+        job->told = lq_job_told(job);
+        job->looked_s = now;
+    }
+}
+
+/* Ended jobs count in full; running ones by what their logs tell, and before they do by their time at the
+ * pace of the ended ones. */
 static void show(const work *w, lq_progress *p)
 {
-    double spent = w->spent, now = lq_clock_wall_s();
-    const double pace = w->busy_s > 0 ? w->spent / w->busy_s : 0;
+    double spent = w->spent;
+    const double now = lq_clock_wall_s(), pace = w->busy_s > 0 ? w->spent / w->busy_s : 0;
+    look(w, now);
     for (size_t i = 0; i < w->next; i++) {
         const lq_job *job = w->order[i];
-        const double guess = pace * (now - job->started_s);
+        const double guess = job->told > 0 ? job->told : pace * (now - job->started_s);
         if (job->pid > 0)
             spent += guess < 0.95 * job->cost ? guess : 0.95 * job->cost;
     }

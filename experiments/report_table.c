@@ -184,11 +184,25 @@ static lq_status html_ids(lq_file *file, const char *ids)
     return LQ_OK;
 }
 
+/* Does a column hold more than a line is worth: sentences, or the ids of several runs? It may wrap then. */
+static bool is_wide(const lq_table *t, size_t column)
+{
+    size_t longest = 0;
+    for (size_t r = 0; r < t->n_rows; r++) {
+        const size_t n = strlen(shown(&t->cell[r * t->n_columns + column]));
+        longest = n > longest ? n : longest;
+    }
+    return t->column[column].ids || longest > 40;
+}
+
 lq_status lq_table_html(const lq_table *t, lq_file *file)
 {
+    bool *wide;
+    LQ_TRY(lq_arena_new(t->arena, &wide, t->n_columns + 1));
     LQ_TRY(lq_file_printf(file, "<table>\n<thead><tr>"));
     for (size_t c = 0; c < t->n_columns; c++)
         if (t->column[c].title) {
+            wide[c] = is_wide(t, c);
             LQ_TRY(lq_file_printf(file, "<th class=\"%c\">", t->column[c].align));
             LQ_TRY(lq_html_text(file, t->column[c].title));
             LQ_TRY(lq_file_printf(file, "</th>"));
@@ -200,7 +214,8 @@ lq_status lq_table_html(const lq_table *t, lq_file *file)
             const lq_text_cell *cell = &t->cell[r * t->n_columns + c];
             if (!t->column[c].title)
                 continue;
-            LQ_TRY(lq_file_printf(file, "<td class=\"%c\">", t->column[c].align));
+            LQ_TRY(lq_file_printf(file, "<td class=\"%c%s\">", t->column[c].align,
+                                  wide[c] ? " w" : ""));
             LQ_TRY(t->column[c].ids ? html_ids(file, cell->raw) : lq_html_text(file, shown(cell)));
             LQ_TRY(lq_file_printf(file, "</td>"));
         }

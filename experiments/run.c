@@ -310,8 +310,17 @@ static lq_status execute(const lq_json *resolved, lq_store *store, const char *w
     }
     lq_model_close(&j.model);
     lq_arena_close(&j.large);
-    if (status == LQ_OK)
-        LQ_TRY(lq_path_remove_tree(lq_arena_printf(arena, "%s/%s.checkpoint", work, id.hex)));
+    return status == LQ_OK ? lq_run_clear(work, id.hex) : status;
+}
+
+lq_status lq_run_clear(const char *work, const char *id)
+{
+    static const char *const ends[] = {"checkpoint", "packed", "point.json", "log", "lock"};
+    lq_arena arena = {0};
+    lq_status status = LQ_OK;
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0] && status == LQ_OK; i++)
+        status = lq_path_remove_tree(lq_arena_printf(&arena, "%s/%s.%s", work, id, ends[i]));
+    lq_arena_close(&arena);
     return status;
 }
 

@@ -13,9 +13,13 @@
  * not there. Owned: lq_json_free. */
 lq_status lq_run_resolve(const lq_json *point, lq_json **resolved);
 /* Executes a resolved point and commits its record to the store: FINISHED, or DIVERGED with the reason.
- * `work` is a directory for the checkpoint of this run (made, removed when done); keep_dir, if not NULL,
+ * `work` is a directory for the checkpoint of this run (made; lq_run_clear when done); keep_dir, if not NULL,
  * receives the packed model. A failure of the world (files, memory) is returned and nothing is stored. */
 lq_status lq_run_execute(const lq_json *resolved, lq_store *store, const char *work,
                          const char *keep_dir);
+/* Removes what a run that is stored needs no more in `work`: its checkpoint, the packed model that it
+ * measured, the point and the log of the sweep that began it, and the lock, since nobody will compute it
+ * again. What is not there is fine. */
+lq_status lq_run_clear(const char *work, const char *id);
 
 #endif

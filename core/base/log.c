@@ -2,9 +2,11 @@
 
 #include "core/base/clock.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -125,6 +127,31 @@ void lq_progress_end(lq_progress *p)
     clear_line();
     fprintf(stderr, "%s: done in %s\n", p->what, duration);
     p->shown = false;
+}
+
+/* Digits at *at, and moves behind them; false: there are none, or too many. */
+static bool read_count(const char **at, size_t *out)
+{
+    char *end;
+    if (**at < '0' || **at > '9')
+        return false;
+    errno = 0;
+    *out = strtoul(*at, &end, 10);
+    *at = end;
+    return errno == 0;
+}
+
+bool lq_progress_read(const char *line, const char *what, size_t *done, size_t *total)
+{
+    const size_t n = strlen(what), of = strlen(" of ");
+    if (strncmp(line, what, n) != 0 || strncmp(line + n, ": ", 2) != 0)
+        return false;
+    line += n + 2;
+    line += strcspn(line, " \n"); /* the unit */
+    if (*line++ != ' ' || !read_count(&line, done) || strncmp(line, " of ", of) != 0)
+        return false;
+    line += of;
+    return read_count(&line, total) && *total > 0 && *done <= *total;
 }
 
 void lq_log_duration(double seconds, char out[32])

@@ -28,6 +28,9 @@ lq_progress lq_progress_resume(const char *what, size_t first, size_t total, con
 void lq_progress_update(lq_progress *p, size_t done, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void lq_progress_end(lq_progress *p);
+/* The reverse, for who reads the log of another process: is `line` (to its end or a line feed) one of work
+ * `what`? Then its two numbers, done <= total, total > 0. */
+bool lq_progress_read(const char *line, const char *what, size_t *done, size_t *total);
 void lq_log_duration(double seconds, char out[32]); /* "1 h 05 min", "3 min 20 s", "4.2 s" */
 
 #endif

@@ -14,11 +14,12 @@ static inline bool near(double got, double want, double tolerance)
     return fabs(got - want) <= tolerance; /* false for a NaN */
 }
 
-/* Is `got`, a gradient, within 0.2 % of the difference quotient, or of the noise of float? `noise`: what
- * the rounding of the weights alone may make of the quotient. */
-static inline bool gradient_agrees(double got, double quotient, double typical, double noise)
+/* Is `got`, a gradient, within a share of the difference quotient and of what is typical of the slot? `noise`:
+ * what the rounding of the weights alone may make of the quotient. */
+static inline bool gradient_agrees(double got, double quotient, double share, double typical,
+                                   double noise)
 {
-    return near(got, quotient, 2e-3 * fabs(quotient) + 2e-3 * typical + noise);
+    return near(got, quotient, share * (fabs(quotient) + typical) + noise);
 }
 
 static inline double rms(const float *x, size_t n)

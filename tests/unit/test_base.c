@@ -461,6 +461,36 @@ static void progress_is_plain_and_rare_without_terminal(void **state)
     assert_string_equal(text, "warning: shown\n");
 }
 
+/* What update writes is what read takes; anything else is refused. */
+static void progress_is_read_back(void **state)
+{
+    (void)state;
+    char text[512];
+    size_t done = 0, total = 0;
+    catch_stderr(work_long, text, sizeof text);
+    assert_true(lq_progress_read(text, "training", &done, &total));
+    assert_true(done == 20 && total == 120);
+    catch_stderr(work_long_at_70, text, sizeof text);
+    assert_true(lq_progress_read(text, "training", &done, &total));
+    assert_true(done == 70 && total == 120);
+    assert_false(lq_progress_read(text, "train", &done, &total));
+    static const char *const wrong[] = {
+        "",
+        "training",
+        "training: done in 50.0 s",
+        "training: step 7 of",
+        "training: step -1 of 9",
+        "training: step 7 of 0",
+        "training: step 8 of 7",
+        "training: step\n1 of 7",
+        "a training: step 1 of 7",
+        "training: step 99999999999999999999999 of 7",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        if (lq_progress_read(wrong[i], "training", &done, &total))
+            fail_msg("'%s' was read", wrong[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -484,6 +514,7 @@ int main(void)
         cmocka_unit_test(first_signal_asks_second_kills),
         cmocka_unit_test(durations_are_readable),
         cmocka_unit_test(progress_is_plain_and_rare_without_terminal),
+        cmocka_unit_test(progress_is_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,6 +71,36 @@ static void the_dearest_runs_first_and_failures_are_told(void **state)
     lq_arena_close(&a);
 }
 
+/* What a run's log tells: its parts in their order, each by its last line; what is no part is passed over. */
+static void a_log_tells_how_far_a_job_is(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *log;
+        double told;
+    } list[] = {
+        {"", 0},
+        {"quantizing: block 1 of 4, 3.0 s left\n", 2.5},
+        {"quantizing: block 1 of 4\nquantizing: block 3 of 4\n", 7.5},
+        {"quantizing: block 4 of 4\ntraining: step 30 of 120, 9.0 s left, loss 2.3\n", 30},
+        {"training: step 120 of 120\nperplexity: window 1 of 2\n", 95},
+        {"training: step 60 of 120\nteacher: chunk 1 of 9\nwarning: training: step 9 of 9\n", 50},
+        {"training: step 121 of 120\n", 0},
+        {"training: step 60 of 0\n", 0},
+        {"training: done in 3 s\ntraining: step of 7\ntraining:\ntraining: step 1 of", 0},
+    };
+    lq_arena a = {0};
+    lq_job job = {.cost = 100, .part = {{"quantizing", 10}, {"training", 80}, {"perplexity", 10}}};
+    job.log = lq_arena_printf(&a, "%s/told.log", root);
+    assert_true(lq_job_told(&job) == 0); /* no log */
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        assert_int_equal(lq_file_write_all(job.log, list[i].log, strlen(list[i].log)), LQ_OK);
+        if (lq_job_told(&job) != list[i].told)
+            fail_msg("%zu: %g of 100 told, want %g", i, lq_job_told(&job), list[i].told);
+    }
+    lq_arena_close(&a);
+}
+
 static void two_at_once_have_one_thread_each_and_no_input(void **state)
 {
     (void)state;
@@ -176,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_dearest_runs_first_and_failures_are_told),
+        cmocka_unit_test(a_log_tells_how_far_a_job_is),
         cmocka_unit_test(two_at_once_have_one_thread_each_and_no_input),
         cmocka_unit_test(a_program_that_is_not_there_is_a_failed_job),
         cmocka_unit_test(children_die_with_the_parent),
