@@ -39,7 +39,7 @@ typedef struct lq_recipe {
     lq_blockwise_config blockwise; /* epochs 0: off */
     bool stage_of_method; /* the run's method brings a block-wise stage (lq_method.blockwise) */
     const char *train_data, *calib_data, *eval_data;
-    const char *eval_also; /* a second text, in windows of the same length; NULL: none */
+    const char *eval_also;   /* a second text, in windows of the same length; NULL: none */
     const char *train_slots; /* "method": those that it trains; else core/train/slots.h */
     const char *hessians;    /* file of `lcqat calibrate`; NULL: collected in the run */
 } lq_recipe;
