@@ -235,18 +235,19 @@ static void divisors_are_recognized(void **state)
 {
     (void)state;
     enum { DH = 64 };
-    static const lq_rope_scaling list[] = {{LQ_ROPE_PLAIN, 0, 0, 0, 0},
-                                           {LQ_ROPE_LINEAR, 4, 0, 0, 0},
-                                           {LQ_ROPE_LLAMA3, 8, 1, 4, 8192},
-                                           {LQ_ROPE_LLAMA3, 32, 1, 4, 1024}};
+    static const lq_rope_scaling list[] = {
+        {LQ_ROPE_PLAIN, 0, 0, 0, 0},     {LQ_ROPE_LINEAR, 4, 0, 0, 0},
+        {LQ_ROPE_LLAMA3, 8, 1, 4, 8192}, {LQ_ROPE_LLAMA3, 32, 1, 4, 1024},
+        {LQ_ROPE_LLAMA3, 8, 1, 4, 32},   {LQ_ROPE_LLAMA3, 4, 1, 4, 6001}};
     float divisor[DH / 2];
     lq_rope_scaling got;
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
         for (size_t i = 0; i < DH / 2; i++)
             divisor[i] =
                 lq_rope_frequency(5e5, &list[0], DH, i) / lq_rope_frequency(5e5, &list[k], DH, i);
         check_ok(lq_rope_of_divisors(divisor, 5e5, DH, &got));
         assert_int_equal(got.kind, list[k].kind);
+        assert_true(got.original == list[k].original);
         for (size_t i = 0; i < DH / 2; i++)
             check_close((double)lq_rope_frequency(5e5, &got, DH, i),
                         (double)lq_rope_frequency(5e5, &list[k], DH, i), 2e-5, 0);
