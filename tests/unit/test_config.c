@@ -165,6 +165,8 @@ static void what_changes_nothing_is_let_through(void **state)
           "\"rope_interleaved\": false, \"pretraining_tp\": 1, \"mlp_bias\": false,"
           "\"eos_token_id\": [1, 2], \"dtype\": \"bfloat16\", \"id2label\": {\"0\": \"a\"},"
           "\"transformers_version\": \"5.0\", \"unheard_of\": null");
+    taken("llama", ", \"max_sequence_length\": 2048, \"_commit_hash\": \"0a1b\", \"num_labels\": 2,"
+                   "\"_flash_attn_2_enabled\": true, \"cache_implementation\": \"static\"");
 }
 
 static void every_key_stays_when_written(void **state)
