@@ -153,6 +153,15 @@ static void what_changes_the_forward_pass_is_refused(void **state)
         refused(bad[i].type, bad[i].more, bad[i].words);
 }
 
+static void what_is_no_object_is_refused(void **state)
+{
+    (void)state;
+    lq_config c;
+    check_ok(lq_file_write_all(path, "[]", 2));
+    assert_int_equal(lq_config_read(path, &arena, &c), LQ_E_FORMAT);
+    assert_non_null(strstr(lq_status_note(), "no object"));
+}
+
 static void what_changes_nothing_is_let_through(void **state)
 {
     (void)state;
@@ -269,6 +278,7 @@ int main(void)
         WITH_FILE(defaults_are_those_of_the_classes),
         WITH_FILE(rotary_scaling_is_read_in_every_spelling),
         WITH_FILE(what_changes_the_forward_pass_is_refused),
+        WITH_FILE(what_is_no_object_is_refused),
         WITH_FILE(what_changes_nothing_is_let_through),
         WITH_FILE(every_key_stays_when_written),
         WITH_FILE(a_config_of_our_own_comes_back),
