@@ -167,10 +167,8 @@ static lq_status encode(const lq_args *args, const lq_tokenizer *tok, const sour
 /* MODEL is what other commands take, or the files of a tokenizer alone. */
 static lq_status open_model(const char *model, lq_arena *arena, lq_tokenizer **out)
 {
-    const char *dir = model;
-    if (!lq_path_exists(model))
-        LQ_TRY(lq_model_dir(model, arena, &dir));
-    return lq_open_tokenizer(dir, out);
+    return lq_path_exists(model) ? lq_open_tokenizer(model, out)
+                                 : lq_model_tokenizer(model, arena, out);
 }
 
 static lq_status run(const lq_args *args, lq_arena *arena)

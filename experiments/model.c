@@ -136,6 +136,16 @@ static lq_status read_tokenizer(lq_model *m, const char *asked, lq_arena *arena)
     return lq_open_tokenizer(m->tok_path, &m->tok);
 }
 
+lq_status lq_model_tokenizer(const char *model, lq_arena *arena, lq_tokenizer **out)
+{
+    lq_model found = {0};
+    LQ_TRY(locate(model, arena, &found));
+    found.tok_dir = found.dir;
+    const lq_status status = read_tokenizer(&found, NULL);
+    *out = found.tok;
+    return status;
+}
+
 lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena *arena,
                              lq_model *out)
 {

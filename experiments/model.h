@@ -46,6 +46,8 @@ void lq_model_close(lq_model *model);
 lq_status lq_model_peek_with(const char *model, const char *tokenizer, lq_arena *arena,
                              lq_model *out);
 lq_status lq_model_peek(const char *model, lq_arena *arena, lq_model *out);
+/* Only the tokenizer. Owned: lq_tokenizer_free. */
+lq_status lq_model_tokenizer(const char *model, lq_arena *arena, lq_tokenizer **out);
 /* LQ_OK when there is a tokenizer; else why there is none, and what to do. */
 lq_status lq_model_need_text(const lq_model *model);
 /* lq_data_load of DATA through the tokenizer of the model. */

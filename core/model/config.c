@@ -211,6 +211,8 @@ static lq_status read_all(const lq_json *json, const char *where, lq_config *out
 lq_status lq_config_of_json(const lq_json *json, const char *where, lq_config *out)
 {
     memset(out, 0, sizeof *out);
+    if (lq_json_type(json) != LQ_JSON_OBJECT)
+        return lq_fail(LQ_E_FORMAT, "%s: the config is no object", where);
     lq_json *plain = lq_json_object();
     lq_status status = LQ_OK;
     for (const lq_json *m = lq_json_first(json); m != NULL && status == LQ_OK;

@@ -39,6 +39,9 @@ static const char *const read_keys[] = {
 static const char *const ignored_keys[] = {
     "_attn_implementation",
     "_attn_implementation_autoset",
+    "_attn_implementation_internal",
+    "_commit_hash",
+    "_flash_attn_2_enabled",
     "_name_or_path",
     "add_cross_attention",
     "attention_dropout",
@@ -46,6 +49,7 @@ static const char *const ignored_keys[] = {
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
@@ -67,10 +71,13 @@ static const char *const ignored_keys[] = {
     "label2id",
     "length_penalty",
     "max_length",
+    "max_sequence_length",
     "min_length",
+    "name_or_path",
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
+    "num_labels",
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
@@ -103,6 +110,7 @@ static const char *const ignored_keys[] = {
     "unsloth_version",
     "use_bfloat16",
     "use_cache",
+    "use_return_dict",
 };
 
 static bool one_of(const char *key, const char *const *list, size_t n)

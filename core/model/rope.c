@@ -44,8 +44,15 @@ static bool explains(const lq_rope_scaling *s, const float *divisor, double thet
     return true;
 }
 
+/* The context before, as the divisor of a wave inside the ramp of llama3's scaling tells it: a whole number. */
+static double original_of(const lq_rope_scaling *s, double divisor, double wave)
+{
+    const double smooth = (s->factor / divisor - 1) / (s->factor - 1);
+    return round(wave * (s->low + smooth * (s->high - s->low)));
+}
+
 /* Divisors do not say which numbers made them: llama3's longest wave gives the factor, its low and high
- * are 1 and 4 in every release, and the context before was a power of two. */
+ * are 1 and 4 in every release, and the context before is a power of two or what a wave in the ramp tells. */
 lq_status lq_rope_of_divisors(const float *divisor, double theta, size_t dh, lq_rope_scaling *out)
 {
     *out = (lq_rope_scaling){.kind = LQ_ROPE_PLAIN};
@@ -56,8 +63,16 @@ lq_status lq_rope_of_divisors(const float *divisor, double theta, size_t dh, lq_
         return LQ_OK;
     *out = (lq_rope_scaling){
         .kind = LQ_ROPE_LLAMA3, .factor = (double)divisor[dh / 2 - 1], .low = 1, .high = 4};
-    for (out->original = 256; out->original <= 1 << 20; out->original *= 2)
+    for (out->original = 2; out->original <= 1 << 20; out->original *= 2)
         if (out->factor >= 1 && explains(out, divisor, theta, dh))
             return LQ_OK;
+    for (size_t i = 0; i < dh / 2; i++) {
+        const double d = (double)divisor[i];
+        if (!(d > 1 && d < out->factor))
+            continue;
+        out->original = original_of(out, d, 2 * pi / plain(theta, dh, i));
+        if (out->original >= 1 && explains(out, divisor, theta, dh))
+            return LQ_OK;
+    }
     return lq_fail(LQ_E_FORMAT, "rope_freqs.weight is neither linear nor llama3 scaling");
 }

@@ -106,7 +106,7 @@ lq_status lq_tokenizer_index_added(lq_tokenizer *tok)
         tok->added_of[a->id] = a;
         a->shown = a->text;
         a->shown_bytes = a->bytes;
-        if (!a->normalized || tok->pieces.n_normal == 0) {
+        if (!a->normalized) {
             raw->entry[raw->n++] = (lq_added_entry){a->text, a->bytes, a};
             continue;
         }

@@ -245,7 +245,7 @@ static lq_status read_file(const char *path, const lq_json *config, lq_arena *ar
     char *data;
     size_t bytes;
     LQ_TRY(lq_file_read(path, arena, &data, &bytes));
-    if (bytes > 0 && (data[0] == '{' || ends_in(path, ".json")))
+    if ((bytes > 0 && data[0] == '{') || ends_in(path, ".json"))
         return lq_tokenizer_parse(data, bytes, path, out);
     if (ends_in(path, ".bin"))
         return lq_llama2c_read(data, bytes, path, out);

@@ -25,6 +25,20 @@ is special_is_found "$(printf '<|endoftext|>' | "$LCQAT" tokenize "$tok" --ids)"
 is plain_is_text "$(printf '<|endoftext|>' | "$LCQAT" tokenize "$tok" --plain --ids |
     "$LCQAT" tokenize "$tok" --decode --skip-special)" '<|endoftext|>'
 
+# A model of the catalog whose tokenizer is inside the one GGUF file that was fetched: the tokens "a" and "b".
+u32() { printf '\\%03o\\%03o\\%03o\\%03o' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255)); }
+u64() { printf '%s\\0\\0\\0\\0' "$(u32 "$1")"; }
+str() { printf '%s%s' "$(u64 ${#1})" "$1"; }
+fetched=$LCQAT_CACHE/models/SmolLM2-135M
+mkdir -p "$fetched"
+# shellcheck disable=SC2059 # the format is the file: octal escapes
+printf "GGUF$(u32 3)$(u64 0)$(u64 3)$(str tokenizer.ggml.model)$(u32 8)$(str gpt2)$(
+    str tokenizer.ggml.pre)$(u32 8)$(str smollm)$(
+    str tokenizer.ggml.tokens)$(u32 9)$(u32 8)$(u64 2)$(str a)$(str b)" >"$fetched/vocabulary.gguf"
+printf '{"files": [{"name": "vocabulary.gguf", "bytes": %d}]}' "$(wc -c <"$fetched/vocabulary.gguf")" \
+    >"$fetched/manifest.json"
+is name_of_a_fetched_gguf_file "$(printf 'abba' | "$LCQAT" tokenize SmolLM2-135M --ids)" "0 1 1 0"
+
 fails no_such_model 1 "no-such-model" "$LCQAT" tokenize no-such-model --file "$here/odd.txt"
 fails no_tokenizer 1 "no tokenizer.json" "$LCQAT" tokenize "$here" --file "$here/odd.txt"
 fails no_such_text 1 "no-such-text" "$LCQAT" tokenize "$tok" --file "$here/no-such-text"

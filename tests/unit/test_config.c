@@ -153,6 +153,15 @@ static void what_changes_the_forward_pass_is_refused(void **state)
         refused(bad[i].type, bad[i].more, bad[i].words);
 }
 
+static void what_is_no_object_is_refused(void **state)
+{
+    (void)state;
+    lq_config c;
+    check_ok(lq_file_write_all(path, "[]", 2));
+    assert_int_equal(lq_config_read(path, &arena, &c), LQ_E_FORMAT);
+    assert_non_null(strstr(lq_status_note(), "no object"));
+}
+
 static void what_changes_nothing_is_let_through(void **state)
 {
     (void)state;
@@ -165,6 +174,8 @@ static void what_changes_nothing_is_let_through(void **state)
           "\"rope_interleaved\": false, \"pretraining_tp\": 1, \"mlp_bias\": false,"
           "\"eos_token_id\": [1, 2], \"dtype\": \"bfloat16\", \"id2label\": {\"0\": \"a\"},"
           "\"transformers_version\": \"5.0\", \"unheard_of\": null");
+    taken("llama", ", \"max_sequence_length\": 2048, \"_commit_hash\": \"0a1b\", \"num_labels\": 2,"
+                   "\"_flash_attn_2_enabled\": true, \"cache_implementation\": \"static\"");
 }
 
 static void every_key_stays_when_written(void **state)
@@ -235,18 +246,19 @@ static void divisors_are_recognized(void **state)
 {
     (void)state;
     enum { DH = 64 };
-    static const lq_rope_scaling list[] = {{LQ_ROPE_PLAIN, 0, 0, 0, 0},
-                                           {LQ_ROPE_LINEAR, 4, 0, 0, 0},
-                                           {LQ_ROPE_LLAMA3, 8, 1, 4, 8192},
-                                           {LQ_ROPE_LLAMA3, 32, 1, 4, 1024}};
+    static const lq_rope_scaling list[] = {
+        {LQ_ROPE_PLAIN, 0, 0, 0, 0},     {LQ_ROPE_LINEAR, 4, 0, 0, 0},
+        {LQ_ROPE_LLAMA3, 8, 1, 4, 8192}, {LQ_ROPE_LLAMA3, 32, 1, 4, 1024},
+        {LQ_ROPE_LLAMA3, 8, 1, 4, 32},   {LQ_ROPE_LLAMA3, 4, 1, 4, 6001}};
     float divisor[DH / 2];
     lq_rope_scaling got;
-    for (size_t k = 0; k < 4; k++) {
+    for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
         for (size_t i = 0; i < DH / 2; i++)
             divisor[i] =
                 lq_rope_frequency(5e5, &list[0], DH, i) / lq_rope_frequency(5e5, &list[k], DH, i);
         check_ok(lq_rope_of_divisors(divisor, 5e5, DH, &got));
         assert_int_equal(got.kind, list[k].kind);
+        assert_true(got.original == list[k].original);
         for (size_t i = 0; i < DH / 2; i++)
             check_close((double)lq_rope_frequency(5e5, &got, DH, i),
                         (double)lq_rope_frequency(5e5, &list[k], DH, i), 2e-5, 0);
@@ -266,6 +278,7 @@ int main(void)
         WITH_FILE(defaults_are_those_of_the_classes),
         WITH_FILE(rotary_scaling_is_read_in_every_spelling),
         WITH_FILE(what_changes_the_forward_pass_is_refused),
+        WITH_FILE(what_is_no_object_is_refused),
         WITH_FILE(what_changes_nothing_is_let_through),
         WITH_FILE(every_key_stays_when_written),
         WITH_FILE(a_config_of_our_own_comes_back),

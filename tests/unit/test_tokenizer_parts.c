@@ -229,6 +229,22 @@ static void added_tokens_look_around(void **state)
     lq_tokenizer_free(tok);
 }
 
+/* Tokens of the text as it stands come first, even where nothing is normalized and others are longer. */
+static void raw_tokens_are_looked_for_before_normalized_ones(void **state)
+{
+    (void)state;
+    lq_tokenizer *tok = from_json("null", "null",
+                                  "{\"id\":10,\"content\":\"<|\"},{\"id\":11,"
+                                  "\"content\":\"<|a\",\"normalized\":true},"
+                                  "{\"id\":12,\"content\":\"ba\",\"normalized\":true},"
+                                  "{\"id\":13,\"content\":\"a<\"}",
+                                  "null");
+    CHECK_IDS(tok, "<|ab", 0, 10, 4);
+    CHECK_IDS(tok, "ba<|", 0, 2, 13, 0);
+    CHECK_IDS(tok, "baba", 0, 12, 12);
+    lq_tokenizer_free(tok);
+}
+
 static void templates_put_tokens_around(void **state)
 {
     (void)state;
@@ -570,6 +586,7 @@ int main(void)
         cmocka_unit_test_teardown(parts_that_contradict_are_refused, close_arena),
         cmocka_unit_test_teardown(families_are_known_by_name, close_arena),
         cmocka_unit_test_teardown(added_tokens_look_around, close_arena),
+        cmocka_unit_test_teardown(raw_tokens_are_looked_for_before_normalized_ones, close_arena),
         cmocka_unit_test_teardown(templates_put_tokens_around, close_arena),
         cmocka_unit_test_teardown(metaspace_follows_its_scheme, close_arena),
         cmocka_unit_test_teardown(parts_of_a_text_give_its_ids, close_arena),

@@ -425,6 +425,9 @@ static void directories_are_searched_in_order(void **state)
     write_text(dir, "tokenizer.json", "{}");
     assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_E_FORMAT);
     assert_non_null(strstr(lq_status_note(), "tokenizer.json"));
+    write_text(dir, "tokenizer.json", ""); /* named as what it is called, not as another format */
+    assert_int_equal(lq_tokenizer_open(dir, &tok), LQ_E_FORMAT);
+    assert_non_null(strstr(lq_status_note(), "no JSON"));
     assert_int_equal(lq_path_remove_tree(dir), LQ_OK);
 }
 
