@@ -229,7 +229,7 @@ static void check_golden(const golden *g, const char *json, const char *W, const
     th.method->effective(&th, w_eff, &arena);
     const double proxy = lq_proxy_error(w, w_eff, gram, m, n, &arena);
     const float *expected = tensor_of(g, lq_arena_printf(&arena, "%s_proxy", want), &rows, &cols);
-    check_close(proxy, expected[0], 0.01, 0); /* the affine map is not the rounded grid */
+    check_close(proxy, (double)expected[0], 0.01, 0); /* the affine map is not the rounded grid */
 }
 
 static void release_preset_gives_the_released_codes(void **state)
