@@ -294,6 +294,7 @@ static void stories260K_tells_its_story(void **state)
     }
     told[sizeof story - 1] = '\0';
     assert_string_equal(told, story);
+    lq_model_close(&m);
 }
 
 /* Four bytes of a file, in place. */

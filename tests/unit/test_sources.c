@@ -419,7 +419,7 @@ static void the_catalog_itself_is_sound(void **state)
         for (const lq_json *e = lq_json_first(entries); e != NULL; e = lq_json_next(e)) {
             const char *its = lq_json_string(lq_json_get(e, "name"));
             check_ok(lq_json_only_keys(e, its, "name", "also", "what", "licence", "bytes",
-                                       "sources", "splits", NULL));
+                                       "sources", "splits", "tasks", NULL));
             assert_true(lq_plain_name(its));
             assert_true(strlen(lq_json_string(lq_json_get(e, "licence"))) > 1);
             assert_true(lq_json_count(lq_json_get(e, "sources")) > 0);
