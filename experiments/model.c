@@ -141,7 +141,7 @@ lq_status lq_model_tokenizer(const char *model, lq_arena *arena, lq_tokenizer **
     lq_model found = {0};
     LQ_TRY(locate(model, arena, &found));
     found.tok_dir = found.dir;
-    const lq_status status = read_tokenizer(&found, NULL);
+    const lq_status status = read_tokenizer(&found, NULL, arena);
     *out = found.tok;
     return status;
 }
