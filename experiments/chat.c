@@ -153,8 +153,8 @@ static lq_status bos_of_config(const char *path, uint32_t *out)
 lq_status lq_bos_of(const lq_model *m, lq_arena *arena, uint32_t *out)
 {
     *out = UINT32_MAX;
-    if (m->form == LQ_MODEL_GGUF)
-        return bos_of_gguf(m->path, arena, out);
+    if (m->tok_path != NULL && !lq_path_is_dir(m->tok_path) && lq_gguf_is_one(m->tok_path))
+        return bos_of_gguf(m->tok_path, arena, out);
     const char *dir = folder_of(m->tok_path, arena);
     LQ_TRY(id_in_tokenizer(m, dir, "bos_token", arena, out));
     if (*out == UINT32_MAX && m->form != LQ_MODEL_LLAMA2C)

@@ -120,6 +120,13 @@ static const char *named_by_size(const lq_model *m, lq_arena *arena)
     return lq_path_exists(path) ? path : NULL;
 }
 
+/* What a packed model of a GGUF file has beside it. NULL: the folder is not such a one. */
+static const char *kept_values(const lq_model *m, lq_arena *arena)
+{
+    const char *path = lq_arena_printf(arena, "%s/" LQ_KEPT_TOKENIZER, m->tok_dir);
+    return lq_path_is_dir(m->tok_dir) && lq_path_exists(path) ? path : NULL;
+}
+
 /* The one asked for; else a GGUF file's own; else llama2.c's of that many tokens; else that of the
  * directory. */
 static lq_status read_tokenizer(lq_model *m, const char *asked, lq_arena *arena)
@@ -130,8 +137,8 @@ static lq_status read_tokenizer(lq_model *m, const char *asked, lq_arena *arena)
         if (status != LQ_E_MISSING)
             return status;
     }
-    const char *sized =
-        asked == NULL && m->form == LQ_MODEL_LLAMA2C ? named_by_size(m, arena) : NULL;
+    const char *sized = asked == NULL && m->form == LQ_MODEL_LLAMA2C ? named_by_size(m, arena)
+                                                                     : kept_values(m, arena);
     m->tok_path = sized != NULL ? sized : m->tok_dir;
     return lq_open_tokenizer(m->tok_path, &m->tok);
 }
@@ -233,6 +240,20 @@ lq_status lq_model_eval_data(const lq_model *model, const char *data, size_t T, 
     return lq_eval_data_load(data, model->tok, T, arena, out);
 }
 
+/* A GGUF file's tokenizer, chat template and end ids: all its values, none of its tensors. */
+static lq_status keep_values(const char *gguf, const char *dir)
+{
+    lq_arena arena = {0};
+    lq_gguf file;
+    lq_status status = lq_gguf_open(gguf, &arena, &file);
+    if (status == LQ_OK) {
+        status = lq_gguf_write_values(&file, lq_arena_printf(&arena, "%s/" LQ_KEPT_TOKENIZER, dir));
+        lq_gguf_close(&file);
+    }
+    lq_arena_close(&arena);
+    return status;
+}
+
 lq_status lq_model_copy_tokenizer(const lq_model *model, const char *dir)
 {
     static const char *const files[] = {"tokenizer.json",
@@ -250,6 +271,8 @@ lq_status lq_model_copy_tokenizer(const lq_model *model, const char *dir)
                                         "generation_config.json"};
     lq_arena arena = {0};
     lq_status status = LQ_OK;
+    if (model->tok != NULL && !lq_path_is_dir(model->tok_path) && lq_gguf_is_one(model->tok_path))
+        return keep_values(model->tok_path, dir);
     for (size_t i = 0; i < sizeof files / sizeof files[0] && status == LQ_OK; i++) {
         const char *from = lq_arena_printf(&arena, "%s/%s", model->tok_dir, files[i]);
         char *text;

@@ -93,10 +93,14 @@ static lq_status read_gguf(const char *path, lq_arena *arena, lq_tokenizer **out
 lq_status lq_open_tokenizer(const char *path, lq_tokenizer **out)
 {
     *out = NULL;
-    if (lq_path_is_dir(path) || !lq_gguf_is_one(path))
-        return lq_tokenizer_open(path, out);
     lq_arena arena = {0};
-    lq_status status = read_gguf(path, &arena, out);
+    const char *kept = lq_arena_printf(&arena, "%s/" LQ_KEPT_TOKENIZER, path);
+    const bool is_dir = lq_path_is_dir(path);
+    if (is_dir && lq_path_exists(kept))
+        path = kept;
+    lq_status status = path != kept && (is_dir || !lq_gguf_is_one(path))
+                           ? lq_tokenizer_open(path, out)
+                           : read_gguf(path, &arena, out);
     lq_arena_close(&arena);
     return status;
 }

@@ -288,7 +288,9 @@ static lq_status read_all(cursor *c, lq_gguf *out)
                                                                          : "of an unknown version");
     LQ_TRY(take_u64(c, "the count of tensors", &n_tensors));
     LQ_TRY(take_u64(c, "the count of values", &n_values));
+    out->values_at = c->at;
     LQ_TRY(take_values(c, n_values, out));
+    out->values_end = c->at;
     LQ_TRY(read_alignment(out));
     LQ_TRY(take_tensors(c, n_tensors, out));
     return refuse_duplicates(c, out);
@@ -315,6 +317,30 @@ lq_status lq_gguf_open(const char *path, lq_arena *arena, lq_gguf *out)
     }
     *out = file;
     return LQ_OK;
+}
+
+static void put_little_endian(uint8_t *at, uint64_t value, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        at[i] = (uint8_t)(value >> (8 * i));
+}
+
+lq_status lq_gguf_write_values(const lq_gguf *file, const char *path)
+{
+    uint8_t head[24] = "GGUF";
+    lq_file *out;
+    put_little_endian(head + 4, file->version, 4);
+    put_little_endian(head + 8, 0, 8);
+    put_little_endian(head + 16, file->n_values, 8);
+    LQ_TRY(lq_file_create(path, &out));
+    lq_status status = lq_file_write(out, head, sizeof head);
+    if (status == LQ_OK)
+        status = lq_file_write(out, file->map.data + file->values_at,
+                               file->values_end - file->values_at);
+    if (status == LQ_OK)
+        return lq_file_commit(out);
+    lq_file_abandon(out);
+    return status;
 }
 
 void lq_gguf_close(lq_gguf *file)

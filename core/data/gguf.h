@@ -66,14 +66,17 @@ typedef struct lq_gguf {
     uint32_t version;
     size_t alignment;
     size_t n_values, n_tensors;
-    lq_gguf_value *value;   /* (n_values) in file order */
-    lq_gguf_tensor *tensor; /* (n_tensors) in file order */
+    size_t values_at, values_end; /* bytes of the file */
+    lq_gguf_value *value;         /* (n_values) in file order */
+    lq_gguf_tensor *tensor;       /* (n_tensors) in file order */
 } lq_gguf;
 
 /* LQ_E_MISSING, LQ_E_IO, LQ_E_FORMAT (which rule, which key or tensor), LQ_E_UNAVAILABLE (a tensor of a type
  * that is not computed, by name). The arena holds names and lists; lq_gguf_close unmaps. */
 lq_status lq_gguf_open(const char *path, lq_arena *arena, lq_gguf *out);
 void lq_gguf_close(lq_gguf *file);
+/* A file with the same values and no tensors: the tokenizer of a GGUF model, to lie beside a packed one. */
+lq_status lq_gguf_write_values(const lq_gguf *file, const char *path);
 /* Whether the file begins with the format's magic; false too when it cannot be read. */
 bool lq_gguf_is_one(const char *path);
 

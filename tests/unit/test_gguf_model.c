@@ -3,6 +3,7 @@
 #include "tests/check.h"
 
 #include "core/base/file.h"
+#include "core/data/gguf.h"
 #include "core/model/weights.h"
 
 #include <stdlib.h>
@@ -256,6 +257,27 @@ static void every_family_comes_back(void **state)
     }
 }
 
+/* What lies beside a packed model: all values, byte for byte, and no tensor. */
+static void values_are_written_alone(void **state)
+{
+    (void)state;
+    lq_gguf f, again;
+    const lq_weights w = random_model(LQ_ARCH_LLAMA);
+    write_model(&w, &(plan){0});
+    check_ok(lq_gguf_open(path, &arena, &f));
+    const char *alone = lq_arena_printf(&arena, "%s.alone", path);
+    check_ok(lq_gguf_write_values(&f, alone));
+    check_ok(lq_gguf_open(alone, &arena, &again));
+    assert_true(f.n_tensors > 0 && again.n_tensors == 0);
+    assert_true(f.n_values > 0 && again.n_values == f.n_values && again.version == f.version);
+    const size_t bytes = f.values_end - f.values_at;
+    assert_int_equal(again.map.bytes, 24 + bytes);
+    assert_memory_equal(again.map.data + 24, f.map.data + f.values_at, bytes);
+    lq_gguf_close(&again);
+    lq_gguf_close(&f);
+    assert_int_equal(unlink(alone), 0);
+}
+
 /* The checker of order: the same rows are another model when the file says llama. Its values are those of
  * test_load.c's f32 file, where the logits decide; here one row is followed. */
 static void rows_in_pairs_move_and_others_do_not(void **state)
@@ -380,6 +402,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FILE(every_family_comes_back),
+        WITH_FILE(values_are_written_alone),
         WITH_FILE(rows_in_pairs_move_and_others_do_not),
         WITH_FILE(scaling_is_read),
         WITH_FILE(what_is_not_computed_is_refused),
