@@ -182,14 +182,15 @@ lq_status lq_catalog_locate(const char *list, const char *name, lq_arena *arena,
     return status;
 }
 
-const char *lq_catalog_model_label(const char *name, lq_arena *arena)
+const char *lq_catalog_model_label(const char *name, const char *dir, lq_arena *arena)
 {
     lq_json *catalog, *manifest = NULL;
     const char *label = NULL;
     if (lq_catalog_read(&catalog) != LQ_OK)
         return NULL;
     const lq_json *entry = lq_catalog_find(catalog, "models", name);
-    if (entry != NULL && source_of_kind(entry, "file") == NULL)
+    const char *own = entry != NULL ? lq_catalog_dir("models", entry, arena) : NULL;
+    if (own != NULL && strncmp(dir, own, strlen(own)) == 0 && source_of_kind(entry, "file") == NULL)
         manifest = lq_catalog_manifest("models", entry, arena);
     if (manifest != NULL)
         label = lq_json_string(lq_json_get(lq_json_get(manifest, "source"), "label"));

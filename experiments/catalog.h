@@ -24,8 +24,9 @@ const char *lq_catalog_dir(const char *list, const lq_json *entry, lq_arena *are
 lq_status lq_catalog_locate(const char *list, const char *name, lq_arena *arena, const char **dir);
 /* The manifest of an entry that was fetched: source, files with bytes and sha256. Owned; NULL: none. */
 lq_json *lq_catalog_manifest(const char *list, const lq_json *entry, lq_arena *arena);
-/* What came instead of a model of this name, for tables ("Instruct, Q4_1"); NULL: nothing else than it. */
-const char *lq_catalog_model_label(const char *name, lq_arena *arena);
+/* What came instead of the model of this name, for tables ("Instruct, Q4_1"); NULL: nothing else than it, or
+ * the folder `dir` is not the catalog's but another of that name. */
+const char *lq_catalog_model_label(const char *name, const char *dir, lq_arena *arena);
 /* $LCQAT_CACHE/LIST/NAME, where a fetched entry lies. LQ_E_FORMAT: the name is none for a folder. */
 lq_status lq_catalog_place(const char *list, const lq_json *entry, lq_arena *arena,
                            const char **place);

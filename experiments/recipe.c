@@ -271,10 +271,13 @@ lq_status lq_recipe_read(const lq_json *run, const char *where, lq_arena *arena,
     LQ_TRY(read_blockwise(run, where, arena, r));
     LQ_TRY(read_member(lq_json_get(run, "eval"), where, "eval", eval, 2, eval_table,
                        COUNT(eval_table), arena, &r->eval));
-    if (r->eval_also != NULL && strcmp(r->eval_also, "none") == 0)
+    if (r->eval_also == NULL && r->eval.also_windows != 0)
+        return lq_fail(LQ_E_OPTION, "%s: eval: also_windows is of a second text; `also` is absent",
+                       where);
+    if (r->eval_also != NULL && strcmp(r->eval_also, "none") == 0) { /* as of a search */
         r->eval_also = NULL;
-    if (r->eval_also == NULL)
         r->eval.also_windows = 0;
+    }
     return LQ_OK;
 }
 

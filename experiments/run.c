@@ -273,7 +273,7 @@ static lq_status work_through(job *j)
 /* What stands in for the model where its first source could not be reached: every table shall say so. */
 static void attach_label(job *j)
 {
-    const char *label = lq_catalog_model_label(j->model.name, j->arena);
+    const char *label = lq_catalog_model_label(j->model.name, j->model.path, j->arena);
     if (label == NULL)
         return;
     lq_json *about = lq_json_object();

@@ -75,7 +75,8 @@ typedef struct lq_gguf {
  * that is not computed, by name). The arena holds names and lists; lq_gguf_close unmaps. */
 lq_status lq_gguf_open(const char *path, lq_arena *arena, lq_gguf *out);
 void lq_gguf_close(lq_gguf *file);
-/* A file with the same values and no tensors: the tokenizer of a GGUF model, to lie beside a packed one. */
+/* A file with the same values and no tensors: the tokenizer of a GGUF model, to lie beside a packed one.
+ * LQ_E_IO; what was at the path stays until the new file is whole. */
 lq_status lq_gguf_write_values(const lq_gguf *file, const char *path);
 /* Whether the file begins with the format's magic; false too when it cannot be read. */
 bool lq_gguf_is_one(const char *path);

@@ -119,6 +119,9 @@ is record_has_both "$(records_with "$here/also2/runs" '"perplexity_also"' | wc -
 runs report_of_both "$LCQAT" report "$here/also2" --spec "$here/also.json" --out "$here/also2"
 is column_of_the_second "$(head -n 1 "$here/also2/table.csv" | grep -c perplexity_also)" 1
 is no_column_without "$(head -n 1 "$here/whole/table.csv" | grep -c perplexity_also)" 0
+sed 's/"also": "[^"]*", //' "$here/also.json" >"$here/wrong.json"
+is windows_of_no_second_text \
+    "$("$LCQAT" sweep "$here/wrong.json" --store "$here/x/runs" 2>&1 | grep -c 'also_windows is of a second text')" 1
 sed 's/\["none"\]}/["nome"]}/' "$here/also.json" >"$here/wrong.json"
 fails figure_of_unknown_variant 2 "nome" "$LCQAT" sweep "$here/wrong.json" --store "$here/x/runs"
 
