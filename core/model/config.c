@@ -73,15 +73,49 @@ static lq_status read_llama3(const lq_json *rope, const char *where, lq_rope_sca
     return LQ_OK;
 }
 
+/* transformers, _compute_yarn_parameters, whose defaults these are. */
+static lq_status read_yarn(const lq_json *rope, const char *where, lq_config *c)
+{
+    lq_rope_scaling *s = &c->rope;
+    double mscale, mscale_all;
+    bool truncate;
+    s->kind = LQ_ROPE_YARN;
+    LQ_TRY(lq_json_real(rope, where, "beta_fast", 1e-6, 1e6, 32, &s->high));
+    LQ_TRY(lq_json_real(rope, where, "beta_slow", 1e-6, 1e6, 1, &s->low));
+    LQ_TRY(lq_json_real(rope, where, "original_max_position_embeddings", 1, 1e9,
+                        (double)c->max_positions, &s->original));
+    LQ_TRY(lq_json_real(rope, where, "mscale", 0, 1e6, 0, &mscale));
+    LQ_TRY(lq_json_real(rope, where, "mscale_all_dim", 0, 1e6, 0, &mscale_all));
+    LQ_TRY(lq_json_bool(rope, where, "truncate", true, &truncate));
+    s->between = !truncate;
+    if (s->factor == 0 || s->low > s->high || c->rope_theta <= 1)
+        return lq_fail(LQ_E_FORMAT,
+                       "%s: yarn rope scaling needs factor, beta_slow <= beta_fast, rope_theta > 1",
+                       where);
+    return lq_json_real(rope, where, "attention_factor", 1e-6, 1e6,
+                        lq_rope_yarn_gain(s->factor, mscale, mscale_all), &s->gain);
+}
+
+/* Keys that only one type of scaling has. */
+static lq_status check_rope_keys(const lq_json *rope, const char *where, const char *type)
+{
+    if (strcmp(type, "yarn") == 0)
+        return lq_json_only_keys(rope, where, "rope_type", "type", "factor",
+                                 "original_max_position_embeddings", "rope_theta",
+                                 "partial_rotary_factor", "beta_fast", "beta_slow", "mscale",
+                                 "mscale_all_dim", "truncate", "attention_factor", NULL);
+    return lq_json_only_keys(rope, where, "rope_type", "type", "factor", "low_freq_factor",
+                             "high_freq_factor", "original_max_position_embeddings", "rope_theta",
+                             "partial_rotary_factor", NULL);
+}
+
 /* One of the two objects: {"rope_type" or, older, "type", the numbers of that type, "rope_theta"}. */
 static lq_status read_rope_object(const lq_json *rope, const char *where, lq_config *c)
 {
     const char *type, *older;
-    LQ_TRY(lq_json_only_keys(rope, where, "rope_type", "type", "factor", "low_freq_factor",
-                             "high_freq_factor", "original_max_position_embeddings", "rope_theta",
-                             "partial_rotary_factor", NULL));
     LQ_TRY(lq_json_text(rope, where, "type", "default", &older));
     LQ_TRY(lq_json_text(rope, where, "rope_type", older, &type));
+    LQ_TRY(check_rope_keys(rope, where, type));
     LQ_TRY(lq_json_real(rope, where, "rope_theta", 1, 1e12, c->rope_theta, &c->rope_theta));
     LQ_TRY(lq_json_real(rope, where, "factor", 1, 1e6, 0, &c->rope.factor));
     if (strcmp(type, "default") == 0) {
@@ -90,11 +124,13 @@ static lq_status read_rope_object(const lq_json *rope, const char *where, lq_con
     }
     if (strcmp(type, "llama3") == 0)
         return read_llama3(rope, where, &c->rope);
+    if (strcmp(type, "yarn") == 0)
+        return read_yarn(rope, where, c);
     if (strcmp(type, "linear") != 0)
         return lq_fail(
             LQ_E_FORMAT,
-            "%s: rope scaling of type '%.40s' is not computed; default linear llama3 are", where,
-            type);
+            "%s: rope scaling of type '%.40s' is not computed; default linear llama3 yarn are",
+            where, type);
     c->rope.kind = LQ_ROPE_LINEAR;
     return c->rope.factor != 0
                ? LQ_OK
@@ -187,6 +223,18 @@ static lq_status read_sizes(const lq_json *json, const char *where, lq_config *c
     return read_head_width(json, where, c);
 }
 
+/* Qwen2's q, k and v have biases, and nothing else, whatever it says; only a Llama's MLP may have any. */
+static lq_status read_biases(const lq_json *json, const char *where, lq_config *c)
+{
+    bool attention;
+    LQ_TRY(lq_json_bool(json, where, "attention_bias", false, &attention));
+    c->qkv_bias = attention || c->arch == LQ_ARCH_QWEN2;
+    c->o_bias = attention && c->arch != LQ_ARCH_QWEN2;
+    if (c->arch != LQ_ARCH_LLAMA)
+        return refuse(json, where, "mlp_bias", NULL);
+    return lq_json_bool(json, where, "mlp_bias", false, &c->mlp_bias);
+}
+
 /* json without nulls, which stand for absent keys. */
 static lq_status read_all(const lq_json *json, const char *where, lq_config *out)
 {
@@ -196,15 +244,11 @@ static lq_status read_all(const lq_json *json, const char *where, lq_config *out
     LQ_TRY(lq_json_real(json, where, "rms_norm_eps", 0, 1, 1e-6, &out->eps));
     LQ_TRY(lq_json_bool(json, where, "tie_word_embeddings", false, &out->tied));
     LQ_TRY(refuse(json, where, "hidden_act", "silu"));
-    if (out->arch !=
-        LQ_ARCH_QWEN2) /* whose q, k and v have biases, and nothing else, whatever it says */
-        LQ_TRY(refuse(json, where, "attention_bias", NULL));
-    LQ_TRY(refuse(json, where, "mlp_bias", NULL));
+    LQ_TRY(read_biases(json, where, out));
     LQ_TRY(refuse(json, where, "rope_interleaved", NULL));
     LQ_TRY(refuse(json, where, "use_mrope", NULL));
     LQ_TRY(refuse(json, where, "quantization_config", NULL));
     out->qk_norm = out->arch == LQ_ARCH_QWEN3;
-    out->qkv_bias = out->arch == LQ_ARCH_QWEN2;
     return refuse_windows(json, where, out);
 }
 
@@ -251,7 +295,9 @@ lq_status lq_config_read(const char *path, lq_arena *arena, lq_config *out)
 static lq_json *rope_to_json(const lq_rope_scaling *s)
 {
     lq_json *rope = lq_json_object();
-    const char *type = s->kind == LQ_ROPE_LINEAR ? "linear" : "llama3";
+    static const char *const name[] = {
+        [LQ_ROPE_LINEAR] = "linear", [LQ_ROPE_LLAMA3] = "llama3", [LQ_ROPE_YARN] = "yarn"};
+    const char *type = name[s->kind];
     lq_json_set_string(rope, "rope_type", type);
     lq_json_set_string(rope, "type", type); /* as older readers have it */
     lq_json_set_number(rope, "factor", s->factor);
@@ -259,6 +305,13 @@ static lq_json *rope_to_json(const lq_rope_scaling *s)
         lq_json_set_number(rope, "low_freq_factor", s->low);
         lq_json_set_number(rope, "high_freq_factor", s->high);
         lq_json_set_number(rope, "original_max_position_embeddings", s->original);
+    }
+    if (s->kind == LQ_ROPE_YARN) {
+        lq_json_set_number(rope, "beta_slow", s->low);
+        lq_json_set_number(rope, "beta_fast", s->high);
+        lq_json_set_number(rope, "original_max_position_embeddings", s->original);
+        lq_json_set_bool(rope, "truncate", !s->between);
+        lq_json_set_number(rope, "attention_factor", s->gain);
     }
     return rope;
 }
@@ -286,6 +339,10 @@ lq_json *lq_config_to_json(const lq_config *c)
     if (c->rope.kind != LQ_ROPE_PLAIN)
         lq_json_set(json, "rope_scaling", rope_to_json(&c->rope));
     lq_json_set_string(json, "hidden_act", "silu");
+    if (c->o_bias)
+        lq_json_set_bool(json, "attention_bias", true);
+    if (c->mlp_bias)
+        lq_json_set_bool(json, "mlp_bias", true);
     lq_json_set_bool(json, "tie_word_embeddings", c->tied);
     lq_json_set_string(json, "torch_dtype", "bfloat16");
     return json;

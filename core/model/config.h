@@ -19,7 +19,9 @@ typedef struct lq_config {
     lq_rope_scaling rope; /* zeros: none */
     bool tied;            /* the head is the embedding */
     bool qk_norm;         /* Qwen3: RMSNorm on each head of q and k */
-    bool qkv_bias;        /* Qwen2 */
+    bool qkv_bias;        /* Qwen2; the others with attention_bias, */
+    bool o_bias;          /* and then here, too */
+    bool mlp_bias;        /* Llama with mlp_bias */
     const char *source;   /* text of the config.json that it was read from, or NULL; borrowed */
 } lq_config;
 

@@ -99,10 +99,10 @@ static void product(float *y, const float *x, const float *W, size_t n, size_t o
     }
 }
 
-static void add_bias(const lq_decoder *d, const float *bias, size_t n)
+static void add_bias(float *y, const float *bias, size_t n, size_t out)
 {
     for (size_t r = 0; bias != NULL && r < n; r++)
-        lq_kernels()->add(d->qkv + r * d->E, bias, d->E); /* those of q, k, v are neighbours */
+        lq_kernels()->add(y + r * out, bias, out);
 }
 
 /* RMSNorm on each head of q and k of one row; o is free at this point. */
@@ -205,16 +205,19 @@ static void block(const lq_weights *w, const lq_decoder *d, size_t l, size_t n, 
     const size_t D = c->D, F = c->F;
     k->rmsnorm_fwd(d->h, d->rstd, d->x, t[LQ_INPUT_NORM], n, D, (float)c->eps);
     product(d->qkv, d->h, t[LQ_Q], n, d->E, D, bulk);
-    add_bias(d, t[LQ_Q_BIAS], n);
+    add_bias(d->qkv, t[LQ_Q_BIAS], n, d->E); /* those of q, k, v are neighbours */
     remember(d, &d->layer[l], t, n);
     attend(d, &d->layer[l], n, bulk);
     product(d->wide, d->o, t[LQ_O], n, D, c->H * c->dh, bulk);
+    add_bias(d->wide, t[LQ_O_BIAS], n, D);
     k->add(d->x, d->wide, n * D);
     k->rmsnorm_fwd(d->h, d->rstd, d->x, t[LQ_POST_NORM], n, D, (float)c->eps);
     product(d->gate_up, d->h, t[LQ_GATE], n, 2 * F, D, bulk);
+    add_bias(d->gate_up, t[LQ_GATE_BIAS], n, 2 * F);
     for (size_t r = 0; r < n; r++)
         k->swiglu_fwd(d->act + r * F, d->gate_up + r * 2 * F, d->gate_up + r * 2 * F + F, F);
     product(d->wide, d->act, t[LQ_DOWN], n, D, F, bulk);
+    add_bias(d->wide, t[LQ_DOWN_BIAS], n, D);
     k->add(d->x, d->wide, n * D);
 }
 

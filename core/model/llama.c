@@ -71,12 +71,13 @@ size_t lq_lane_bytes(const lq_config *c, size_t B, size_t T, lq_keep keep)
 void lq_rope_fill(const lq_config *c, size_t T, float *cosine, float *sine)
 {
     const size_t half = c->dh / 2;
+    const double gain = lq_rope_gain(&c->rope);
     for (size_t i = 0; i < half; i++) {
         const float inv = lq_rope_frequency(c->rope_theta, &c->rope, c->dh, i);
         for (size_t t = 0; t < T; t++) {
             const float angle = (float)t * inv;
-            cosine[t * half + i] = (float)cos((double)angle);
-            sine[t * half + i] = (float)sin((double)angle);
+            cosine[t * half + i] = (float)(gain * cos((double)angle));
+            sine[t * half + i] = (float)(gain * sin((double)angle));
         }
     }
 }
@@ -173,10 +174,10 @@ void lq_embed(const lq_weights *w, const uint32_t *tokens, size_t n, float *x)
     }
 }
 
-static void add_bias(float *x, const float *bias, size_t n, size_t cols, size_t stride)
+static void add_bias(float *x, const float *bias, size_t n, size_t cols)
 {
     for (size_t r = 0; bias != NULL && r < n; r++)
-        lq_kernels()->add(x + r * stride, bias, cols);
+        lq_kernels()->add(x + r * cols, bias, cols);
 }
 
 /* RMSNorm on each head of q and k; the raw values are kept for the backward. */
@@ -228,13 +229,14 @@ void lq_attention_forward(const lq_weights *w, lq_lane *lane, size_t layer, cons
         memcpy(a->x, x, N * D * sizeof *x);
     k->rmsnorm_fwd(a->h1, a->rstd1, a->x, t[LQ_INPUT_NORM], N, D, (float)c->eps);
     lq_lane_product(lane, LQ_GEMM_NT, N, E, D, a->h1, D, t[LQ_Q], D, 0, a->qkv, E);
-    add_bias(a->qkv, t[LQ_Q_BIAS], N, E, E); /* q, k, v biases are neighbours, too */
+    add_bias(a->qkv, t[LQ_Q_BIAS], N, E); /* q, k, v biases are neighbours, too */
     if (c->qk_norm)
         norm_heads(lane, a, t, N);
     k->rope(a->qkv, E, lane->cosine, lane->sine, N, lane->T, c->H + c->Hkv, c->dh, 1.0f);
     attend(lane, a, B);
     memcpy(a->x2, a->x, N * D * sizeof *x);
     lq_lane_product(lane, LQ_GEMM_NT, N, D, HD, a->o, HD, t[LQ_O], HD, 1, a->x2, D);
+    add_bias(a->x2, t[LQ_O_BIAS], N, D);
 }
 
 void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, float *y)
@@ -247,12 +249,14 @@ void lq_mlp_forward(const lq_weights *w, lq_lane *lane, size_t layer, size_t B, 
 
     k->rmsnorm_fwd(a->h2, a->rstd2, a->x2, t[LQ_POST_NORM], N, D, (float)c->eps);
     lq_lane_product(lane, LQ_GEMM_NT, N, 2 * F, D, a->h2, D, t[LQ_GATE], D, 0, a->gu, 2 * F);
+    add_bias(a->gu, t[LQ_GATE_BIAS], N, 2 * F); /* gate's and up's */
     for (size_t r = 0; r < N; r++)
         k->swiglu_fwd(a->act + r * F, a->gu + r * 2 * F, a->gu + r * 2 * F + F, F);
     if (y == NULL)
         return;
     memcpy(y, a->x2, N * D * sizeof *y);
     lq_lane_product(lane, LQ_GEMM_NT, N, D, F, a->act, F, t[LQ_DOWN], F, 1, y, D);
+    add_bias(y, t[LQ_DOWN_BIAS], N, D);
 }
 
 void lq_block_forward(const lq_weights *w, lq_lane *lane, size_t layer, const float *x, size_t B,

@@ -87,7 +87,7 @@ static void bias_bwd(float *dbias, const float *dy, size_t n, size_t cols)
         lq_kernels()->add(dbias, dy + r * cols, cols);
 }
 
-/* x2 = x + o O';  o = attention(qkv);  qkv = h1 [Q K V]';  h1 = rmsnorm(x) */
+/* x2 = x + o O' (+ bias, as below);  o = attention(qkv);  qkv = h1 [Q K V]';  h1 = rmsnorm(x) */
 static void attention_bwd(const lq_lane *lane, const lq_layer_acts *a, float *const *t,
                           float *const *g)
 {
@@ -96,6 +96,7 @@ static void attention_bwd(const lq_lane *lane, const lq_layer_acts *a, float *co
     const lq_kernel_table *k = lq_kernels();
     lq_lane_product(lane, LQ_GEMM_NN, N, HD, D, lane->dx, D, t[LQ_O], HD, 0, lane->dh, HD);
     lq_lane_product(lane, LQ_GEMM_TN, D, HD, N, lane->dx, D, a->o, HD, 1, g[LQ_O], HD);
+    bias_bwd(g[LQ_O_BIAS], lane->dx, N, D);
     attend_bwd(lane, a, lane->dh);
     k->rope(lane->dqkv, E, lane->cosine, lane->sine, N, lane->T, c->H + c->Hkv, c->dh, -1.0f);
     if (c->qk_norm)
@@ -114,10 +115,12 @@ static void mlp_bwd(const lq_lane *lane, const lq_layer_acts *a, float *const *t
     float *dgu = lane->dwide, *dact = lane->dwide + N * 2 * F;
     lq_lane_product(lane, LQ_GEMM_NN, N, F, D, lane->dx, D, t[LQ_DOWN], F, 0, dact, F);
     lq_lane_product(lane, LQ_GEMM_TN, D, F, N, lane->dx, D, a->act, F, 1, g[LQ_DOWN], F);
+    bias_bwd(g[LQ_DOWN_BIAS], lane->dx, N, D);
     for (size_t r = 0; r < N; r++) {
         const float *gate = a->gu + r * 2 * F;
         k->swiglu_bwd(dgu + r * 2 * F, dgu + r * 2 * F + F, dact + r * F, gate, gate + F, F);
     }
+    bias_bwd(g[LQ_GATE_BIAS], dgu, N, 2 * F);
     lq_lane_product(lane, LQ_GEMM_TN, 2 * F, D, N, dgu, 2 * F, a->h2, D, 1, g[LQ_GATE], D);
     lq_lane_product(lane, LQ_GEMM_NN, N, D, 2 * F, dgu, 2 * F, t[LQ_GATE], D, 0, lane->dh, D);
     k->rmsnorm_bwd(lane->dx, g[LQ_POST_NORM], lane->dh, a->x2, a->rstd2, t[LQ_POST_NORM], N, D);

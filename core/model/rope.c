@@ -22,6 +22,35 @@ static double llama3(double inv, const lq_rope_scaling *s)
     return (1 - smooth) * inv / s->factor + smooth * inv;
 }
 
+/* The pair, of dh/2, whose wave turns `turns` times in the context before. */
+static double pair_of_turns(double turns, double theta, const lq_rope_scaling *s, size_t dh)
+{
+    return (double)dh * log(s->original / (turns * 2 * pi)) / (2 * log(theta));
+}
+
+/* _compute_yarn_parameters: pairs before that of `high` turns are kept, those after that of `low` divided. */
+static double yarn(double inv, double theta, const lq_rope_scaling *s, size_t dh, size_t i)
+{
+    double first = pair_of_turns(s->high, theta, s, dh), last = pair_of_turns(s->low, theta, s, dh);
+    if (!s->between) {
+        first = floor(first);
+        last = ceil(last);
+    }
+    first = fmax(first, 0);
+    last = fmin(last, (double)dh - 1);
+    const double width = first == last ? 0.001 : last - first;
+    const double divided = fmin(fmax(((double)i - first) / width, 0), 1);
+    return inv / s->factor * divided + inv * (1 - divided);
+}
+
+double lq_rope_gain(const lq_rope_scaling *s) { return s->kind == LQ_ROPE_YARN ? s->gain : 1; }
+
+double lq_rope_yarn_gain(double factor, double mscale, double mscale_all)
+{
+    const double l = factor > 1 ? 0.1 * log(factor) : 0;
+    return mscale != 0 && mscale_all != 0 ? (1 + mscale * l) / (1 + mscale_all * l) : 1 + l;
+}
+
 float lq_rope_frequency(double theta, const lq_rope_scaling *scaling, size_t dh, size_t i)
 {
     const double inv = plain(theta, dh, i);
@@ -29,6 +58,8 @@ float lq_rope_frequency(double theta, const lq_rope_scaling *scaling, size_t dh,
         return (float)(inv / scaling->factor);
     if (scaling->kind == LQ_ROPE_LLAMA3)
         return (float)llama3(inv, scaling);
+    if (scaling->kind == LQ_ROPE_YARN)
+        return (float)yarn(inv, theta, scaling, dh, i);
     return (float)inv;
 }
 

@@ -9,7 +9,7 @@
 #include "core/model/config.h"
 
 /* X(id, name in the checkpoint after "model.layers.N.", kind, rows, cols, present), c: the config.
- * The order matters: Q, K, V and their biases, and GATE, UP, must stay neighbours. */
+ * The order matters: Q, K, V, and GATE, UP, and the biases of either, must stay neighbours. */
 #define LQ_LAYER_TENSORS(X)                                                  \
     X(Q, "self_attn.q_proj.weight", LINEAR, c->H * c->dh, c->D, true)        \
     X(K, "self_attn.k_proj.weight", LINEAR, c->Hkv * c->dh, c->D, true)      \
@@ -24,7 +24,11 @@
     X(K_NORM, "self_attn.k_norm.weight", NORM, 1, c->dh, c->qk_norm)         \
     X(Q_BIAS, "self_attn.q_proj.bias", BIAS, 1, c->H * c->dh, c->qkv_bias)   \
     X(K_BIAS, "self_attn.k_proj.bias", BIAS, 1, c->Hkv * c->dh, c->qkv_bias) \
-    X(V_BIAS, "self_attn.v_proj.bias", BIAS, 1, c->Hkv * c->dh, c->qkv_bias)
+    X(V_BIAS, "self_attn.v_proj.bias", BIAS, 1, c->Hkv * c->dh, c->qkv_bias) \
+    X(O_BIAS, "self_attn.o_proj.bias", BIAS, 1, c->D, c->o_bias)             \
+    X(GATE_BIAS, "mlp.gate_proj.bias", BIAS, 1, c->F, c->mlp_bias)           \
+    X(UP_BIAS, "mlp.up_proj.bias", BIAS, 1, c->F, c->mlp_bias)               \
+    X(DOWN_BIAS, "mlp.down_proj.bias", BIAS, 1, c->D, c->mlp_bias)
 
 typedef enum lq_layer_tensor {
 #define X(id, name, kind, rows, cols, present) LQ_##id,

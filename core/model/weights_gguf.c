@@ -13,6 +13,8 @@ static const char *const layer_name[LQ_N_LAYER_TENSORS] = {
     [LQ_POST_NORM] = "ffn_norm.weight", [LQ_Q_NORM] = "attn_q_norm.weight",
     [LQ_K_NORM] = "attn_k_norm.weight", [LQ_Q_BIAS] = "attn_q.bias",
     [LQ_K_BIAS] = "attn_k.bias",        [LQ_V_BIAS] = "attn_v.bias",
+    [LQ_O_BIAS] = "attn_output.bias",   [LQ_GATE_BIAS] = "ffn_gate.bias",
+    [LQ_UP_BIAS] = "ffn_up.bias",       [LQ_DOWN_BIAS] = "ffn_down.bias",
 };
 static const char embed_name[] = "token_embd.weight", head_name[] = "output.weight",
                   norm_name[] = "output_norm.weight", rope_name[] = "rope_freqs.weight";
@@ -148,6 +150,17 @@ static lq_status read_heads(reader *r)
     return expect_size(r, "expert_count", 0);
 }
 
+/* No key says whether there are biases: those of the first block do. */
+static void read_biases(reader *r)
+{
+    lq_config *c = &r->c;
+    const bool attention = lq_gguf_tensor_find(r->file, "blk.0.attn_q.bias") != NULL;
+    c->qkv_bias = attention || c->arch == LQ_ARCH_QWEN2;
+    c->o_bias = attention && c->arch != LQ_ARCH_QWEN2;
+    c->mlp_bias =
+        c->arch == LQ_ARCH_LLAMA && lq_gguf_tensor_find(r->file, "blk.0.ffn_gate.bias") != NULL;
+}
+
 static lq_status read_config(reader *r)
 {
     enum { MOST = 1 << 24 };
@@ -182,7 +195,7 @@ static lq_status read_config(reader *r)
                        key(r, "attention.layer_norm_rms_epsilon"));
     c->tied = lq_gguf_tensor_find(r->file, head_name) == NULL;
     c->qk_norm = c->arch == LQ_ARCH_QWEN3;
-    c->qkv_bias = c->arch == LQ_ARCH_QWEN2;
+    read_biases(r);
     return LQ_OK;
 }
 
@@ -236,15 +249,25 @@ static lq_status check_tensors(const reader *r, const lq_weights *w, const lq_gg
     return LQ_OK;
 }
 
-/* The rows of q and k of a Llama stand in the order of adjacent rotary pairs; all else as it is. */
-static void copy_tensor(const lq_weights *w, const lq_weight *to, const lq_gguf_tensor *from)
+/* The rows of q and k of a Llama, and their biases, stand in the order of adjacent rotary pairs; all else as
+ * it is. */
+static lq_status copy_tensor(const lq_weights *w, const lq_weight *to, const lq_gguf_tensor *from,
+                             lq_arena *arena)
 {
-    const bool pairs = w->config.arch == LQ_ARCH_LLAMA && to->layer != SIZE_MAX &&
-                       (to->id == LQ_Q || to->id == LQ_K);
-    for (size_t row = 0; row < to->rows; row++) {
-        const size_t place = pairs ? lq_rotate_half_row(row, w->config.dh) : row;
-        lq_gguf_row(from, row, to->data + place * to->cols);
+    const size_t dh = w->config.dh;
+    const bool llama = w->config.arch == LQ_ARCH_LLAMA && to->layer != SIZE_MAX;
+    const bool pairs = llama && (to->id == LQ_Q || to->id == LQ_K);
+    if (llama && (to->id == LQ_Q_BIAS || to->id == LQ_K_BIAS)) {
+        float *bias;
+        LQ_TRY(lq_arena_new(arena, &bias, to->cols));
+        lq_gguf_row(from, 0, bias);
+        for (size_t i = 0; i < to->cols; i++)
+            to->data[lq_rotate_half_row(i, dh)] = bias[i];
+        return LQ_OK;
     }
+    for (size_t row = 0; row < to->rows; row++)
+        lq_gguf_row(from, row, to->data + (pairs ? lq_rotate_half_row(row, dh) : row) * to->cols);
+    return LQ_OK;
 }
 
 static lq_status load(const lq_gguf *file, lq_arena *arena, lq_weights *out)
@@ -258,7 +281,7 @@ static lq_status load(const lq_gguf *file, lq_arena *arena, lq_weights *out)
     LQ_TRY(check_tensors(&r, out, found));
     LQ_TRY(lq_weights_place(out, arena));
     for (size_t i = 0; i < out->n_tensors; i++)
-        copy_tensor(out, &out->tensor[i], found[i]);
+        LQ_TRY(copy_tensor(out, &out->tensor[i], found[i], arena));
     return LQ_OK;
 }
 

@@ -108,6 +108,8 @@ static lq_status check(const lq_qmodel *q)
                        "the unisvq layout is Qwen3's: its loader norms each head of q and k, which "
                        "a %s model does not do",
                        lq_arch_name(c->arch));
+    if (c->qkv_bias)
+        return lq_fail(LQ_E_OPTION, "the unisvq layout has no biases, and this model has");
     if (!c->tied)
         return lq_fail(LQ_E_OPTION,
                        "the unisvq layout has no head: its loader takes the embedding, "

@@ -159,11 +159,9 @@ static void divide_input(void *context, size_t input, const float *t)
     const lq_config *c = &p->full->config;
     float *const *tensor = p->q->w.layer[p->layer];
     static const lq_layer_tensor divided[LQ_N_SITES] = {LQ_INPUT_NORM, LQ_V_BIAS, LQ_POST_NORM,
-                                                        LQ_N_LAYER_TENSORS};
-    const size_t n = input == LQ_SITE_O ? c->Hkv * c->dh : c->D;
-    if (divided[input] == LQ_N_LAYER_TENSORS || tensor[divided[input]] == NULL)
-        return; /* up_proj has no bias */
-    for (size_t j = 0; j < n; j++)
+                                                        LQ_UP_BIAS};
+    const size_t n = input == LQ_SITE_O ? c->Hkv * c->dh : input == LQ_SITE_DOWN ? c->F : c->D;
+    for (size_t j = 0; tensor[divided[input]] != NULL && j < n; j++)
         tensor[divided[input]][j] /= t[j];
 }
 

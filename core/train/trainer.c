@@ -295,11 +295,24 @@ static lq_checkpoint checkpoint_of(const trainer *t, size_t step)
                            .n_loss = t->c->steps};
 }
 
+/* A large model's checkpoint takes seconds: they are spaced so that writing stays a small part of the time. */
+static lq_status write_checkpoint(const trainer *t, size_t step, double *next_s)
+{
+    enum { SPARING = 30 };
+    const double begin = lq_clock_wall_s();
+    lq_checkpoint now = checkpoint_of(t, step);
+    LQ_TRY(lq_checkpoint_write(&now));
+    const double end = lq_clock_wall_s(), sparing = SPARING * (end - begin);
+    const bool at_once = t->c->checkpoint_s < 0;
+    *next_s = end + (at_once || sparing < t->c->checkpoint_s ? t->c->checkpoint_s : sparing);
+    return LQ_OK;
+}
+
 static lq_status loop(trainer *t, size_t first, lq_on_step on_step, void *context)
 {
     const lq_train_config *c = t->c;
     lq_progress progress = lq_progress_resume("training", first, c->steps, "step");
-    double saved_s = lq_clock_wall_s();
+    double next_s = lq_clock_wall_s() + c->checkpoint_s;
     lq_status status = LQ_OK;
     size_t step = first;
     while (status == LQ_OK && step < c->steps) {
@@ -312,12 +325,9 @@ static lq_status loop(trainer *t, size_t first, lq_on_step on_step, void *contex
                              lq_schedule_factor(&c->schedule, step - 1, c->steps));
         lq_progress_update(&progress, step, "loss %.4f", t->result->loss[step - 1]);
         const bool stop = lq_stop_asked() && step < c->steps;
-        const bool due = lq_clock_wall_s() - saved_s > c->checkpoint_s && step < c->steps;
-        if (c->checkpoint != NULL && status == LQ_OK && (stop || due)) {
-            lq_checkpoint now = checkpoint_of(t, step);
-            status = lq_checkpoint_write(&now);
-            saved_s = lq_clock_wall_s();
-        }
+        const bool due = lq_clock_wall_s() > next_s && step < c->steps;
+        if (c->checkpoint != NULL && status == LQ_OK && (stop || due))
+            status = write_checkpoint(t, step, &next_s);
         if (stop && status == LQ_OK)
             status = lq_fail(LQ_E_STOPPED,
                              "stopped after step %zu of %zu; run the same command "

@@ -160,17 +160,24 @@ static bool scaled(const bed *b, lq_layer_tensor norm)
     return off > 0.1;
 }
 
-/* At 8 bits only the scales are left to go wrong: they went into norms, rows of v and up, the bias of v. */
+/* At 8 bits only the scales are left to go wrong: they went into norms, rows of v and up, and their biases. */
 static void scales_leave_the_model_as_it_was(void **state)
 {
     (void)state;
     static const struct {
         lq_arch arch;
         size_t Hkv;
-    } list[] = {{LQ_ARCH_LLAMA, 4}, {LQ_ARCH_LLAMA, 2}, {LQ_ARCH_QWEN2, 4}};
-    for (size_t i = 0; i < 3; i++) {
+        bool biases;
+    } list[] = {{LQ_ARCH_LLAMA, 4, false},
+                {LQ_ARCH_LLAMA, 2, false},
+                {LQ_ARCH_QWEN2, 4, false},
+                {LQ_ARCH_LLAMA, 4, true}};
+    for (size_t i = 0; i < 4; i++) {
         bed b;
-        bed_new(&b, shape(list[i].arch, list[i].Hkv));
+        lq_config c = shape(list[i].arch, list[i].Hkv);
+        c.qkv_bias = c.qkv_bias || list[i].biases;
+        c.o_bias = c.mlp_bias = list[i].biases;
+        bed_new(&b, c);
         quantize(&b, awq(), "{\"bits\":8,\"group\":0,\"clip\":false}");
         assert_true(scaled(&b, LQ_INPUT_NORM) && scaled(&b, LQ_POST_NORM));
         if (output_error(&b) > 1e-3)

@@ -74,7 +74,13 @@ static void defaults_are_those_of_the_classes(void **state)
     c = taken("qwen3", ", \"head_dim\": 32");
     assert_int_equal(c.dh, 32);
     c = taken("qwen2", ", \"tie_word_embeddings\": true, \"attention_bias\": true");
-    assert_true(c.qkv_bias && !c.qk_norm && c.tied && c.dh == 16);
+    assert_true(c.qkv_bias && !c.o_bias && !c.qk_norm && c.tied && c.dh == 16);
+    c = taken("llama", ", \"attention_bias\": true");
+    assert_true(c.qkv_bias && c.o_bias && !c.mlp_bias);
+    c = taken("qwen3", ", \"attention_bias\": true, \"mlp_bias\": false");
+    assert_true(c.qkv_bias && c.o_bias && !c.mlp_bias);
+    c = taken("llama", ", \"mlp_bias\": true");
+    assert_true(!c.qkv_bias && !c.o_bias && c.mlp_bias);
     c = taken("llama", ", \"head_dim\": null, \"rope_scaling\": null, \"rms_norm_eps\": 1e-5");
     assert_true(c.dh == 16 && c.eps == 1e-5);
     c = taken("", ", \"architectures\": [\"Qwen2ForCausalLM\"]"); /* no model_type */
@@ -100,13 +106,13 @@ static void rotary_scaling_is_read_in_every_spelling(void **state)
     assert_true(c.rope.kind == LQ_ROPE_LINEAR && c.rope.factor == 2.5);
     c = taken("llama", ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 7}");
     assert_true(c.rope.kind == LQ_ROPE_PLAIN && c.rope_theta == 7);
-    static const char *const others[] = {"yarn", "dynamic", "longrope", "su", "mrope"};
-    for (size_t i = 0; i < 5; i++)
+    static const char *const others[] = {"dynamic", "longrope", "su", "mrope"};
+    for (size_t i = 0; i < 4; i++)
         refused("qwen3",
                 lq_arena_printf(&arena,
                                 ", \"rope_scaling\": {\"rope_type\": \"%s\", \"factor\": 4}",
                                 others[i]),
-                "is not computed; default linear llama3 are");
+                "is not computed; default linear llama3 yarn are");
     refused("llama", ", \"rope_scaling\": {\"type\": \"linear\"}", "needs factor");
     refused("llama", ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}",
             "needs factor");
@@ -128,9 +134,8 @@ static void what_changes_the_forward_pass_is_refused(void **state)
         const char *type, *more, *words;
     } bad[] = {
         {"llama", ", \"hidden_act\": \"gelu\"", "hidden_act has a value"},
-        {"llama", ", \"attention_bias\": true", "attention_bias"},
-        {"qwen3", ", \"attention_bias\": true", "attention_bias"},
-        {"llama", ", \"mlp_bias\": true", "mlp_bias"},
+        {"llama", ", \"attention_bias\": 1", "attention_bias"},
+        {"qwen3", ", \"mlp_bias\": true", "mlp_bias"},
         {"llama", ", \"sliding_window\": 4096", "sliding_window"},
         {"qwen2", ", \"use_sliding_window\": true, \"max_window_layers\": 3", "use_sliding_window"},
         {"qwen2", ", \"use_sliding_window\": true", "use_sliding_window"},
@@ -193,15 +198,20 @@ static void every_key_stays_when_written(void **state)
 static void a_config_of_our_own_comes_back(void **state)
 {
     (void)state;
-    static const lq_rope_kind kinds[] = {LQ_ROPE_PLAIN, LQ_ROPE_LINEAR, LQ_ROPE_LLAMA3};
-    for (size_t i = 0; i < 3; i++) {
-        lq_config c = taken("qwen3", ""), back;
+    static const lq_rope_kind kinds[] = {LQ_ROPE_PLAIN, LQ_ROPE_LINEAR, LQ_ROPE_LLAMA3,
+                                         LQ_ROPE_YARN};
+    for (size_t i = 0; i < 4; i++) {
+        lq_config c = taken(i < 2 ? "qwen3" : "llama", ""), back;
+        c.qkv_bias = c.o_bias = i % 2 == 1;
+        c.mlp_bias = i == 2;
         c.source = NULL;
         c.rope = (lq_rope_scaling){.kind = kinds[i]};
         if (i > 0)
             c.rope.factor = 8;
-        if (i == 2)
+        if (i >= 2)
             c.rope.low = 1, c.rope.high = 4, c.rope.original = 1024;
+        if (i == 3)
+            c.rope.between = true, c.rope.gain = 1.25;
         lq_json *json = lq_config_to_json(&c);
         const char *text = lq_json_pretty(json, &arena);
         lq_json_free(json);
@@ -213,7 +223,10 @@ static void a_config_of_our_own_comes_back(void **state)
                     back.eps == c.eps && back.rope_theta == c.rope_theta && back.tied == c.tied);
         assert_true(back.rope.kind == c.rope.kind && back.rope.factor == c.rope.factor &&
                     back.rope.low == c.rope.low && back.rope.high == c.rope.high &&
-                    back.rope.original == c.rope.original);
+                    back.rope.original == c.rope.original && back.rope.between == c.rope.between &&
+                    back.rope.gain == c.rope.gain);
+        assert_true(back.qkv_bias == c.qkv_bias && back.o_bias == c.o_bias &&
+                    back.mlp_bias == c.mlp_bias);
     }
 }
 
@@ -223,7 +236,8 @@ static void a_config_of_our_own_comes_back(void **state)
 static void llama3_frequencies_are_those_of_transformers(void **state)
 {
     (void)state;
-    const lq_rope_scaling s = {LQ_ROPE_LLAMA3, 32, 1, 4, 8192};
+    const lq_rope_scaling s = {
+        .kind = LQ_ROPE_LLAMA3, .factor = 32, .low = 1, .high = 4, .original = 8192};
     static const struct {
         size_t i;
         double plain, scaled;
@@ -233,23 +247,67 @@ static void llama3_frequencies_are_those_of_transformers(void **state)
                 {17, 9.384738704e-4, 9.708287803e-5},
                 {18, 32 * 1.946163818e-5, 1.946163818e-5}};
     for (size_t k = 0; k < 5; k++) {
-        const lq_rope_scaling none = {LQ_ROPE_PLAIN, 0, 0, 0, 0};
+        const lq_rope_scaling none = {.kind = LQ_ROPE_PLAIN};
         check_close((double)lq_rope_frequency(5e5, &none, 64, want[k].i), want[k].plain, 2e-7, 0);
         check_close((double)lq_rope_frequency(5e5, &s, 64, want[k].i), want[k].scaled, 2e-7, 0);
     }
-    const lq_rope_scaling half = {LQ_ROPE_LINEAR, 2, 0, 0, 0};
+    const lq_rope_scaling half = {.kind = LQ_ROPE_LINEAR, .factor = 2};
     assert_true(lq_rope_frequency(1e4, &half, 4, 0) == 0.5f);
     assert_true(lq_rope_frequency(1e4, &half, 4, 1) == 0.005f);
+}
+
+/* Width 64, theta 1e6; the values that transformers gives. */
+static void yarn_frequencies_are_those_of_transformers(void **state)
+{
+    (void)state;
+    static const char *const scaling[] = {
+        ", \"rope_theta\": 1e6, \"max_position_embeddings\": 131072, \"rope_scaling\": {\"type\": "
+        "\"yarn\","
+        "\"factor\": 4, \"original_max_position_embeddings\": 32768}",
+        ", \"rope_parameters\": {\"rope_theta\": 1e6, \"rope_type\": \"yarn\", \"factor\": 8,"
+        "\"original_max_position_embeddings\": 4096, \"beta_fast\": 16, \"beta_slow\": 2,"
+        "\"truncate\": false, \"mscale\": 0.7, \"mscale_all_dim\": 1}"};
+    static const size_t pair[] = {0, 10, 14, 18, 20, 22, 24, 31};
+    static const double gain[2] = {1.138629436111989, 0.9483558523503399};
+    static const double want[2][8] = {
+        {1, 1.333521493e-2, 1.778530306e-3, 1.757068676e-4, 4.445698505e-5, 1.874735608e-5,
+         7.905693565e-6, 3.849816324e-7},
+        {1, 9.912078269e-3, 2.964217274e-4, 5.271206101e-5, 2.222849253e-5, 9.373678040e-6,
+         3.952846782e-6, 1.924908162e-7}};
+    for (size_t k = 0; k < 2; k++) {
+        const lq_config c = taken("llama", scaling[k]);
+        assert_int_equal(c.rope.kind, LQ_ROPE_YARN);
+        check_close(lq_rope_gain(&c.rope), gain[k], 1e-12, 0);
+        for (size_t i = 0; i < 8; i++)
+            check_close((double)lq_rope_frequency(c.rope_theta, &c.rope, 64, pair[i]), want[k][i],
+                        1e-6, 0);
+    }
+    lq_config c =
+        taken("qwen3", ", \"max_position_embeddings\": 4096, \"rope_scaling\":"
+                       " {\"rope_type\": \"yarn\", \"factor\": 2, \"attention_factor\": 3}");
+    assert_true(c.rope.original == 4096 && lq_rope_gain(&c.rope) == 3);
+    refused("llama", ", \"rope_scaling\": {\"rope_type\": \"yarn\"}", "needs factor");
+    refused("llama",
+            ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2, \"beta_fast\": 0.5}",
+            "beta_slow <= beta_fast");
+    refused("llama",
+            ", \"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2, \"low_freq_factor\": 1}",
+            "low_freq_factor");
 }
 
 static void divisors_are_recognized(void **state)
 {
     (void)state;
     enum { DH = 64 };
+#define LLAMA3(f, o)                                                                \
+    {                                                                               \
+        .kind = LQ_ROPE_LLAMA3, .factor = (f), .low = 1, .high = 4, .original = (o) \
+    }
     static const lq_rope_scaling list[] = {
-        {LQ_ROPE_PLAIN, 0, 0, 0, 0},     {LQ_ROPE_LINEAR, 4, 0, 0, 0},
-        {LQ_ROPE_LLAMA3, 8, 1, 4, 8192}, {LQ_ROPE_LLAMA3, 32, 1, 4, 1024},
-        {LQ_ROPE_LLAMA3, 8, 1, 4, 32},   {LQ_ROPE_LLAMA3, 4, 1, 4, 6001}};
+        {.kind = LQ_ROPE_PLAIN}, {.kind = LQ_ROPE_LINEAR, .factor = 4},
+        LLAMA3(8, 8192),         LLAMA3(32, 1024),
+        LLAMA3(8, 32),           LLAMA3(4, 6001)};
+#undef LLAMA3
     float divisor[DH / 2];
     lq_rope_scaling got;
     for (size_t k = 0; k < sizeof list / sizeof list[0]; k++) {
@@ -282,6 +340,7 @@ int main(void)
         WITH_FILE(what_changes_nothing_is_let_through),
         WITH_FILE(every_key_stays_when_written),
         WITH_FILE(a_config_of_our_own_comes_back),
+        WITH_FILE(yarn_frequencies_are_those_of_transformers),
         cmocka_unit_test(llama3_frequencies_are_those_of_transformers),
         cmocka_unit_test(divisors_are_recognized),
     };

@@ -32,10 +32,9 @@ typedef struct net {
     float *want; /* (T,V) of the forward */
 } net;
 
-static void net_new(net *m, lq_arch arch)
+static void net_of(net *m, lq_config c)
 {
-    const lq_config c = shape(arch);
-    lq_rng rng = lq_rng_seed(11 + (uint64_t)arch);
+    lq_rng rng = lq_rng_seed(11 + (uint64_t)c.arch);
     lq_lane *lane;
     *m = (net){.w = {.n = 0}};
     check_ok(lq_weights_new(&c, &m->arena, &m->w));
@@ -52,6 +51,8 @@ static void net_new(net *m, lq_arch arch)
     lq_forward(&m->w, lane, m->token, 1);
     lq_logits(&m->w, lane, 0, T, m->want);
 }
+
+static void net_new(net *m, lq_arch arch) { net_of(m, shape(arch)); }
 
 /* The worst deviation over all positions, when `prefill` tokens are read first. */
 static double deviation(const net *m, lq_decoder *d, size_t prefill, size_t skipped)
@@ -73,12 +74,19 @@ static double deviation(const net *m, lq_decoder *d, size_t prefill, size_t skip
 static void every_position_has_the_logits_of_the_forward(void **state)
 {
     (void)state;
-    static const lq_arch arch[] = {LQ_ARCH_LLAMA, LQ_ARCH_QWEN2, LQ_ARCH_QWEN3};
+    static const lq_arch arch[] = {LQ_ARCH_LLAMA, LQ_ARCH_QWEN2, LQ_ARCH_QWEN3, LQ_ARCH_LLAMA};
     static const size_t prefill[] = {1, 2, 15, 16, 33, 64, 65, 69, 70};
-    for (size_t a = 0; a < 3; a++) {
+    for (size_t a = 0; a < 4; a++) {
         net m;
         lq_decoder *d;
-        net_new(&m, arch[a]);
+        lq_config c = shape(arch[a]);
+        if (a == 3) { /* all that config.json can ask for */
+            c.qkv_bias = c.o_bias = c.mlp_bias = true;
+            c.rope = (lq_rope_scaling){.kind = LQ_ROPE_YARN, .factor = 4, .low = 1, .high = 32};
+            c.rope.original = 30;
+            c.rope.gain = 1.2;
+        }
+        net_of(&m, c);
         check_ok(lq_decoder_new(&m.w.config, 2, T, &m.arena, &d));
         for (size_t i = 0; i < sizeof prefill / sizeof prefill[0]; i++) {
             const double off = deviation(&m, d, prefill[i], 0);

@@ -181,7 +181,9 @@ static void put_data(const tensor *t)
 {
     /* llama.cpp's converter on a head of 8 rows: "stored order is 0 4 1 5 2 6 3 7". */
     static const size_t order[8] = {0, 4, 1, 5, 2, 6, 3, 7};
-    for (size_t r = 0; r < t->rows; r++)
+    for (size_t i = 0; t->pairs && t->rows == 1 && i < t->cols; i++) /* a bias */
+        raw(t->data + i / 8 * 8 + order[i % 8], 4);
+    for (size_t r = 0; !(t->pairs && t->rows == 1) && r < t->rows; r++)
         raw(t->data + (t->pairs ? r / 8 * 8 + order[r % 8] : r) * t->cols, 4 * t->cols);
     pad();
 }
@@ -193,8 +195,11 @@ static void write_model(const lq_weights *w, const plan *p)
     size_t n = 0, offset = 0;
     for (size_t i = 0; i < w->n_tensors; i++) {
         const lq_weight *t = &w->tensor[i];
-        const bool pairs = w->config.arch == LQ_ARCH_LLAMA && t->kind == LQ_WEIGHT_LINEAR &&
-                           (t->id == LQ_Q || t->id == LQ_K);
+        const bool q_or_k =
+            t->kind == LQ_WEIGHT_LINEAR
+                ? t->id == LQ_Q || t->id == LQ_K
+                : t->kind == LQ_WEIGHT_BIAS && (t->id == LQ_Q_BIAS || t->id == LQ_K_BIAS);
+        const bool pairs = w->config.arch == LQ_ARCH_LLAMA && q_or_k;
         list[n] = (tensor){their_name(t->name), t->rows, t->cols, t->data, pairs};
         n += p->drop == NULL || strcmp(p->drop, list[n].name) != 0;
     }
@@ -221,15 +226,16 @@ static void write_model(const lq_weights *w, const plan *p)
     assert_int_equal(fclose(f), 0);
 }
 
-static lq_weights random_model(lq_arch arch)
+static lq_weights random_weights(lq_config c)
 {
-    const lq_config c = shape(arch);
     lq_weights w;
     lq_rng rng = lq_rng_seed(3);
     check_ok(lq_weights_new(&c, &arena, &w));
     lq_fill_normal(w.flat, w.n, &rng);
     return w;
 }
+
+static lq_weights random_model(lq_arch arch) { return random_weights(shape(arch)); }
 
 /* ---- Tests ------------------------------------------------------------------------------------- */
 
@@ -254,6 +260,28 @@ static void every_family_comes_back(void **state)
             lq_config_to_json(b); /* what the file says of its end goes into an export */
         assert_true(lq_json_number(lq_json_get(json, "eos_token_id")) == 2);
         lq_json_free(json);
+    }
+}
+
+/* No key tells of biases, their tensors do; those of q and k are in the order of rotary pairs, too. */
+static void biases_come_back(void **state)
+{
+    (void)state;
+    static const lq_arch archs[] = {LQ_ARCH_LLAMA, LQ_ARCH_LLAMA, LQ_ARCH_QWEN3};
+    for (size_t i = 0; i < 3; i++) {
+        lq_config c = shape(archs[i]);
+        c.qkv_bias = c.o_bias = i != 1;
+        c.mlp_bias = i == 1;
+        const lq_weights w = random_weights(c);
+        lq_weights back;
+        write_model(&w, &(plan){0});
+        check_ok(lq_weights_load_gguf(path, &arena, &back));
+        assert_true(back.config.qkv_bias == c.qkv_bias && back.config.o_bias == c.o_bias &&
+                    back.config.mlp_bias == c.mlp_bias);
+        assert_int_equal(back.n, w.n);
+        assert_memory_equal(back.flat, w.flat, w.n * sizeof(float));
+        write_model(&w, &(plan){.drop = i == 1 ? "blk.1.ffn_up.bias" : "blk.0.attn_output.bias"});
+        assert_int_equal(lq_weights_load_gguf(path, &arena, &back), LQ_E_MISSING);
     }
 }
 
@@ -307,8 +335,11 @@ static void scaling_is_read(void **state)
 {
     (void)state;
     const lq_weights w = random_model(LQ_ARCH_LLAMA);
-    const lq_rope_scaling plain = {LQ_ROPE_PLAIN, 0, 0, 0, 0},
-                          llama3 = {LQ_ROPE_LLAMA3, 32, 1, 4, 8192};
+    const lq_rope_scaling plain = {.kind = LQ_ROPE_PLAIN}, llama3 = {.kind = LQ_ROPE_LLAMA3,
+                                                                     .factor = 32,
+                                                                     .low = 1,
+                                                                     .high = 4,
+                                                                     .original = 8192};
     lq_weights back;
     float divisor[4];
     write_model(&w, &(plan){.value = {{".rope.scaling.type", STRING, 0, "linear"},
@@ -381,8 +412,11 @@ static void what_is_not_computed_is_refused(void **state)
         {{.drop = "blk.1.ffn_norm.weight"}, LQ_E_MISSING, "blk.1.ffn_norm.weight is missing"},
         {{.drop = "token_embd.weight"}, LQ_E_MISSING, "token_embd.weight is missing"},
         {{.more = "blk.0.attn_q.bias"},
+         LQ_E_SHAPE,
+         "blk.0.attn_q.bias holds 1 rows of 1, not 1 of 32"},
+        {{.more = "blk.0.attn_v.bias"},
          LQ_E_FORMAT,
-         "blk.0.attn_q.bias does not belong to a llama"},
+         "blk.0.attn_v.bias does not belong to a llama"},
         {{.more = "rope_freqs.weight"}, LQ_E_SHAPE, "rope_freqs.weight does not hold 4"},
     };
     const lq_weights w = random_model(LQ_ARCH_LLAMA);
@@ -401,11 +435,9 @@ static void what_is_not_computed_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FILE(every_family_comes_back),
-        WITH_FILE(values_are_written_alone),
-        WITH_FILE(rows_in_pairs_move_and_others_do_not),
-        WITH_FILE(scaling_is_read),
-        WITH_FILE(what_is_not_computed_is_refused),
+        WITH_FILE(every_family_comes_back),  WITH_FILE(biases_come_back),
+        WITH_FILE(values_are_written_alone), WITH_FILE(rows_in_pairs_move_and_others_do_not),
+        WITH_FILE(scaling_is_read),          WITH_FILE(what_is_not_computed_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

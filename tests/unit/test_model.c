@@ -26,6 +26,12 @@ static lq_config shape(lq_arch arch, bool tied)
     return c;
 }
 
+static lq_config biased(lq_config c)
+{
+    c.qkv_bias = c.o_bias = c.mlp_bias = true;
+    return c;
+}
+
 static void random_weights(lq_weights *w, lq_rng *rng)
 {
     lq_fill_normal(w->flat, w->n, rng);
@@ -120,6 +126,7 @@ static void gradients_equal_central_differences(void **state)
     check_gradients(shape(LQ_ARCH_LLAMA, false), 2);
     check_gradients(shape(LQ_ARCH_QWEN2, true), 3);
     check_gradients(shape(LQ_ARCH_QWEN3, true), 4);
+    check_gradients(biased(shape(LQ_ARCH_LLAMA, true)), 5);
     lq_kernels_use_reference(0);
     lq_gemm_use_reference(0);
 }

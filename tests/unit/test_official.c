@@ -460,12 +460,14 @@ static void what_the_layout_cannot_hold_is_refused(void **state)
         lq_arch arch;
         bool tied;
         size_t F;
-    } list[] = {{"gptq", NULL, "gptq has other parameters", LQ_ARCH_QWEN3, true, F},
-                {"lcqat", "bits=3", "not 3 bits", LQ_ARCH_QWEN3, true, F},
-                {"lcqat", "hadamard_cap=64", "hadamard_cap=128", LQ_ARCH_QWEN3, true, F},
-                {"lcqat", NULL, "a head of its own", LQ_ARCH_QWEN3, false, F},
-                {"lcqat", NULL, "which a llama model does not do", LQ_ARCH_LLAMA, true, F},
-                {"lcqat", NULL, "must be multiples", LQ_ARCH_QWEN3, true, 192}};
+        bool biases;
+    } list[] = {{"gptq", NULL, "gptq has other parameters", LQ_ARCH_QWEN3, true, F, false},
+                {"lcqat", "bits=3", "not 3 bits", LQ_ARCH_QWEN3, true, F, false},
+                {"lcqat", "hadamard_cap=64", "hadamard_cap=128", LQ_ARCH_QWEN3, true, F, false},
+                {"lcqat", NULL, "a head of its own", LQ_ARCH_QWEN3, false, F, false},
+                {"lcqat", NULL, "which a llama model does not do", LQ_ARCH_LLAMA, true, F, false},
+                {"lcqat", NULL, "must be multiples", LQ_ARCH_QWEN3, true, 192, false},
+                {"lcqat", NULL, "has no biases", LQ_ARCH_QWEN3, true, F, true}};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         bed b = {.dir = "/tmp/lcqat-test-XXXXXX"};
         lq_config c = shape();
@@ -474,6 +476,7 @@ static void what_the_layout_cannot_hold_is_refused(void **state)
         c.qk_norm = c.arch == LQ_ARCH_QWEN3;
         c.tied = list[i].tied;
         c.F = list[i].F;
+        c.qkv_bias = c.o_bias = list[i].biases;
         quantize(&b, &c, list[i].method, list[i].set);
         assert_int_equal(lq_official_write(&b.q, NULL, inside(&b, "no")), LQ_E_OPTION);
         if (strstr(lq_status_note(), list[i].why) == NULL)
