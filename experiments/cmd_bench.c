@@ -41,18 +41,64 @@ static lq_status gemm_peak(bench *b)
     return LQ_OK;
 }
 
-/* One optimizer step of tiny-qwen3's shape on 2048 random tokens: every matrix product of the forward
- * and backward counted once, attention causally. */
-static lq_status training_step(bench *b)
+typedef struct steps { /* optimizer steps on random tokens, in two lanes */
+    size_t batch, T, micro, n;
+    lq_compute compute;
+} steps;
+
+/* Seconds a step, after a run of as many that warms up. */
+static lq_status time_steps(bench *b, const steps *how, lq_qmodel *q, double *s, size_t *planned)
 {
-    enum { STEPS = 12, BATCH = 16, T = 128 };
-    lq_json *json;
-    lq_qmodel q = {0};
-    lq_config config;
     lq_batches data;
     lq_train_result result;
     uint32_t *token;
     const size_t n = 64 * 1024;
+    lq_rng rng = lq_rng_seed(1);
+    const lq_mark before = lq_arena_mark(b->arena);
+    LQ_TRY(lq_arena_new(b->arena, &token, n));
+    for (size_t i = 0; i < n; i++)
+        token[i] = (uint32_t)lq_rng_below(&rng, q->w.config.V);
+    LQ_TRY(lq_batches_new(token, n, how->T, &rng, b->arena, &data));
+    lq_train_config c = {.batch = how->batch,
+                         .T = how->T,
+                         .micro = how->micro,
+                         .lanes = 2,
+                         .steps = how->n,
+                         .lr = 1e-3,
+                         .train_rest = true,
+                         .compute = how->compute,
+                         .checkpoint_s = 1e9};
+    c.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1};
+    const lq_mark mark = lq_arena_mark(b->arena); /* both runs in the same memory */
+    LQ_TRY(lq_train(q, &data, &c, b->arena, NULL, NULL, &result)); /* warms up */
+    lq_arena_release(b->arena, mark);
+    const double started = lq_clock_wall_s();
+    LQ_TRY(lq_train(q, &data, &c, b->arena, NULL, NULL, &result));
+    *s = (lq_clock_wall_s() - started) / (double)how->n;
+    *planned = lq_train_bytes(q, &c);
+    lq_arena_release(b->arena, before);
+    return LQ_OK;
+}
+
+static lq_status random_model(bench *b, const lq_config *config, lq_qmodel *out)
+{
+    const lq_rng rng = lq_rng_seed(1);
+    *out = (lq_qmodel){.method = NULL};
+    LQ_TRY(lq_weights_new(config, b->arena, &out->w));
+    lq_weights_init(&out->w, &rng);
+    return LQ_OK;
+}
+
+/* A step of tiny-qwen3's shape on 2048 tokens: every matrix product of the forward and backward counted once,
+ * attention causally. */
+static lq_status training_step(bench *b)
+{
+    const steps how = {.batch = 16, .T = 128, .micro = 2, .n = 12, .compute = LQ_COMPUTE_F32};
+    lq_json *json;
+    lq_qmodel q;
+    lq_config config;
+    double s;
+    size_t planned;
     const char *path = lq_repository_path("datasets/teachers/tiny-qwen3.json", b->arena);
     if (path == NULL)
         return lq_fail(LQ_E_MISSING, "datasets/teachers/tiny-qwen3.json: not found");
@@ -60,35 +106,15 @@ static lq_status training_step(bench *b)
     lq_status status = lq_config_of_json(lq_json_get(json, "model"), path, &config);
     lq_json_free(json);
     LQ_TRY(status);
-    lq_rng rng = lq_rng_seed(1);
-    LQ_TRY(lq_weights_new(&config, b->arena, &q.w));
-    lq_weights_init(&q.w, &rng);
-    LQ_TRY(lq_arena_new(b->arena, &token, n));
-    for (size_t i = 0; i < n; i++)
-        token[i] = (uint32_t)lq_rng_below(&rng, config.V);
-    LQ_TRY(lq_batches_new(token, n, T, &rng, b->arena, &data));
-    lq_train_config c = {.batch = BATCH,
-                         .T = T,
-                         .micro = 2,
-                         .lanes = 2,
-                         .steps = STEPS,
-                         .lr = 1e-3,
-                         .train_rest = true,
-                         .checkpoint_s = 1e9};
-    c.adamw = (lq_adamw){0.9, 0.95, 1e-8, 1};
-    const lq_mark mark = lq_arena_mark(b->arena); /* both runs in the same memory */
-    LQ_TRY(lq_train(&q, &data, &c, b->arena, NULL, NULL, &result)); /* warms up */
-    lq_arena_release(b->arena, mark);
-    const double started = lq_clock_wall_s();
-    LQ_TRY(lq_train(&q, &data, &c, b->arena, NULL, NULL, &result));
-    const double s = (lq_clock_wall_s() - started) / STEPS;
-    const double flops = 3 * lq_forward_flops(&config, T) * BATCH * T;
+    LQ_TRY(random_model(b, &config, &q));
+    LQ_TRY(time_steps(b, &how, &q, &s, &planned));
+    const double tokens = (double)(how.batch * how.T);
+    const double flops = 3 * lq_forward_flops(&config, how.T) * tokens;
     report(b, "training step tiny-qwen3", s * 1e3, "ms", flops / s / b->peak, "gemm f32 1024");
-    report(b, "training tokens per second", BATCH * T / s, "token/s", flops / s / b->peak,
+    report(b, "training tokens per second", tokens / s, "token/s", flops / s / b->peak,
            "gemm f32 1024");
-    report(b, "training memory planned", (double)lq_train_bytes(&q, &c) * 1e-6, "MB",
-           (double)lq_train_bytes(&q, &c) / (double)lq_clock_peak_bytes(),
-           "peak resident of this process");
+    report(b, "training memory planned", (double)planned * 1e-6, "MB",
+           (double)planned / (double)lq_clock_peak_bytes(), "peak resident of this process");
     return LQ_OK;
 }
 
@@ -295,14 +321,18 @@ static lq_status measure_bf16(bench *b, lanes *l)
     return LQ_OK;
 }
 
+static lq_status tell_why_not(bench *b, const char *name)
+{
+    lq_json_set_string(b->out, name, lq_status_note());
+    if (!b->json)
+        printf("%-28s %s\n", name, lq_status_note());
+    return LQ_OK;
+}
+
 static lq_status bf16(bench *b)
 {
-    if (lq_bf16_check() != LQ_OK) {
-        lq_json_set_string(b->out, "gemm bf16 1024 in lanes", lq_status_note());
-        if (!b->json)
-            printf("%-28s %s\n", "gemm bf16 1024 in lanes", lq_status_note());
-        return LQ_OK;
-    }
+    if (lq_bf16_check() != LQ_OK)
+        return tell_why_not(b, "gemm bf16 1024 in lanes");
     const lq_mark mark = lq_arena_mark(b->arena);
     lanes l = {.n = (size_t)omp_get_max_threads()};
     LQ_TRY(lq_arena_new(b->arena, &l.products, l.n));
@@ -313,11 +343,44 @@ static lq_status bf16(bench *b)
     return status;
 }
 
+/* A step of SmolLM2-135M's shape, on 4 sequences of 512 tokens, in float and in bfloat16. */
+static lq_status bf16_training(bench *b)
+{
+    static const char name[] = "training step 135M bf16";
+    const lq_config config = {.arch = LQ_ARCH_LLAMA,
+                              .D = 576,
+                              .F = 1536,
+                              .L = 30,
+                              .H = 9,
+                              .Hkv = 3,
+                              .dh = 64,
+                              .V = 49152,
+                              .max_positions = 8192,
+                              .eps = 1e-5,
+                              .rope_theta = 1e5,
+                              .tied = true};
+    steps how = {.batch = 4, .T = 512, .micro = 1, .n = 1, .compute = LQ_COMPUTE_F32};
+    const lq_mark mark = lq_arena_mark(b->arena);
+    lq_qmodel q;
+    double slow, fast;
+    size_t planned;
+    if (lq_bf16_check() != LQ_OK)
+        return tell_why_not(b, name);
+    LQ_TRY(random_model(b, &config, &q));
+    LQ_TRY(time_steps(b, &how, &q, &slow, &planned));
+    how.compute = LQ_COMPUTE_BF16;
+    LQ_TRY(time_steps(b, &how, &q, &fast, &planned));
+    report(b, name, fast * 1e3, "ms", slow / fast, "the same in f32");
+    lq_arena_release(b->arena, mark);
+    return LQ_OK;
+}
+
 static const struct {
     const char *name;
     lq_status (*run)(bench *);
-} suite[] = {{"gemm", NULL},     {"bf16", bf16}, {"train", training_step},
-             {"decode", decode}, {"ptq", ldlq},  {"kernels", kernels}};
+} suite[] = {
+    {"gemm", NULL},     {"bf16", bf16}, {"train", training_step}, {"train-bf16", bf16_training},
+    {"decode", decode}, {"ptq", ldlq},  {"kernels", kernels}};
 enum { N_SUITE = sizeof suite / sizeof suite[0] };
 
 static lq_status run(const lq_args *args, lq_arena *arena)
@@ -328,9 +391,10 @@ static lq_status run(const lq_args *args, lq_arena *arena)
         while (j < N_SUITE && strcmp(suite[j].name, lq_args_at(args, i)) != 0)
             j++;
         if (j == N_SUITE)
-            return lq_fail(LQ_E_OPTION,
-                           "bench: '%s' is none of gemm, bf16, train, decode, ptq, kernels",
-                           lq_args_at(args, i));
+            return lq_fail(
+                LQ_E_OPTION,
+                "bench: '%s' is none of gemm, bf16, train, train-bf16, decode, ptq, kernels",
+                lq_args_at(args, i));
     }
     b.out = lq_json_object();
     lq_json_set_number(b.out, "threads", omp_get_max_threads());
@@ -358,7 +422,7 @@ static const lq_arg_spec spec[] = {LQ_ARG_JSON};
 const lq_command lq_command_bench = {
     .name = "bench",
     .summary = "measures speed: GEMM peak, bfloat16, training step, decoding, PTQ, kernels",
-    .positionals = "[gemm|bf16|train|decode|ptq|kernels]...",
+    .positionals = "[gemm|bf16|train|train-bf16|decode|ptq|kernels]...",
     .lowest = 0,
     .highest = N_SUITE,
     .spec = spec,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define LQ_ARENA_ASAN 1
@@ -22,7 +23,7 @@
 #define UNPOISON(p, n) ((void)(p), (void)(n))
 #endif
 
-enum { ALIGNMENT = 64, FIRST_BLOCK = 64 << 10, LARGEST_STEP = 64 << 20 };
+enum { ALIGNMENT = 64, FIRST_BLOCK = 64 << 10, LARGEST_STEP = 64 << 20, HUGE_PAGE = 2 << 20 };
 
 /* Blocks up to `current` are in use, those after it are kept, empty, for the next use.
  *     first -> ... -> current -> kept -> kept -> NULL */
@@ -48,11 +49,26 @@ static bool failure_is_due(void)
     return left == 0;
 }
 
+/* Large blocks ask for huge pages: the gigabytes of a model's training are touched in a five-hundredth of the
+ * page faults. Where there are none, the advice changes nothing. */
+static void *new_bytes(size_t bytes)
+{
+    if (bytes < 2 * (size_t)HUGE_PAGE)
+        return aligned_alloc(ALIGNMENT, bytes);
+    void *p = NULL;
+    if (posix_memalign(&p, HUGE_PAGE, bytes) != 0)
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    (void)madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
 static lq_arena_block *new_block(size_t capacity)
 {
     lq_arena_block *block = NULL;
     if (!failure_is_due())
-        block = aligned_alloc(ALIGNMENT, sizeof *block + capacity);
+        block = new_bytes(sizeof *block + capacity);
     if (!block)
         return NULL;
     *block = (lq_arena_block){.capacity = capacity};

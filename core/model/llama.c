@@ -130,7 +130,7 @@ static size_t largest_operand(const lq_config *c, size_t B, size_t T)
 {
     const size_t N = B * T, E = (c->H + 2 * c->Hkv) * c->dh, HD = c->H * c->dh;
     const size_t wide = lq_max(lq_max(2 * c->F, E), lq_max(c->D, HD));
-    return lq_max(wide * lq_max(N, c->D), c->V * lq_max(head_rows(c, N), c->D));
+    return lq_max(lq_max(wide * lq_max(N, c->D), T * T), c->V * lq_max(head_rows(c, N), c->D));
 }
 
 size_t lq_lane_bf16_bytes(const lq_config *config, size_t B, size_t T)
@@ -208,9 +208,10 @@ static void attend(const lq_lane *lane, lq_layer_acts *a, size_t B)
             const float *k = a->qkv + b * T * E + (c->H + kv) * dh;
             const float *v = a->qkv + b * T * E + (c->H + c->Hkv + kv) * dh;
             float *p = a->p + (b * c->H + h) * T * T;
-            lq_gemm_nt(T, T, dh, 1, q, E, k, E, 0, p, T);
+            lq_lane_product(lane, LQ_GEMM_NT, T, T, dh, q, E, k, E, 0, p, T);
             lq_kernels()->softmax_causal_fwd(p, T, scale);
-            lq_gemm_nn(T, dh, T, 1, p, T, v, E, 0, a->o + b * T * width + h * dh, width);
+            lq_lane_product(lane, LQ_GEMM_NN, T, dh, T, p, T, v, E, 0,
+                            a->o + b * T * width + h * dh, width);
         }
 }
 

@@ -39,7 +39,7 @@ typedef struct lq_lane {
     lq_config config;
     size_t B_max, T, B, E;
     lq_keep for_backward;
-    lq_bf16 *bf16;        /* products of the linears and the head; NULL: in float */
+    lq_bf16 *bf16;        /* products of linears, head, attention; NULL: in float */
     size_t computed;      /* the layer whose activations a shared set holds */
     size_t head_rows;     /* rows of logits that exist at once */
     float *cosine, *sine; /* (T,dh/2) */
@@ -54,8 +54,8 @@ typedef struct lq_lane {
 size_t lq_lane_bytes(const lq_config *config, size_t B, size_t T, lq_keep keep);
 lq_status lq_lane_new(const lq_config *config, size_t B, size_t T, lq_keep keep, lq_arena *arena,
                       lq_lane **out);
-/* From here on the products of the linears and the head round their operands to bfloat16; attention, norms
- * and sums stay in float. LQ_E_UNAVAILABLE: lq_bf16_check. The lane then wants lq_lane_close. */
+/* From here on the products of the linears, the head and attention round their operands to bfloat16; softmax,
+ * norms and sums stay in float. LQ_E_UNAVAILABLE: lq_bf16_check. The lane then wants lq_lane_close. */
 lq_status lq_lane_use_bf16(lq_lane *lane);
 size_t lq_lane_bf16_bytes(const lq_config *config, size_t B,
                           size_t T); /* on top of lq_lane_bytes */

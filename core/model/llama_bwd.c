@@ -55,11 +55,14 @@ static void attend_bwd(const lq_lane *lane, const lq_layer_acts *a, const float 
             const float *dy = d_o + b * T * width + h * dh;
             const float add = h % share == 0 ? 0.0f : 1.0f; /* heads that share k, v add up */
             float *dq = lane->dqkv + at + qc, *dk = lane->dqkv + at + kc;
-            lq_gemm_tn(T, dh, T, 1, p, T, dy, width, add, lane->dqkv + at + vc, E);
-            lq_gemm_nt(T, T, dh, 1, dy, width, a->qkv + at + vc, E, 0, lane->dp, T);
+            lq_lane_product(lane, LQ_GEMM_TN, T, dh, T, p, T, dy, width, add, lane->dqkv + at + vc,
+                            E);
+            lq_lane_product(lane, LQ_GEMM_NT, T, T, dh, dy, width, a->qkv + at + vc, E, 0, lane->dp,
+                            T);
             lq_kernels()->softmax_causal_bwd(lane->dp, p, T, scale);
-            lq_gemm_nn(T, dh, T, 1, lane->dp, T, a->qkv + at + kc, E, 0, dq, E);
-            lq_gemm_tn(T, dh, T, 1, lane->dp, T, a->qkv + at + qc, E, add, dk, E);
+            lq_lane_product(lane, LQ_GEMM_NN, T, dh, T, lane->dp, T, a->qkv + at + kc, E, 0, dq, E);
+            lq_lane_product(lane, LQ_GEMM_TN, T, dh, T, lane->dp, T, a->qkv + at + qc, E, add, dk,
+                            E);
         }
 }
 

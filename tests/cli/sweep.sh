@@ -52,6 +52,15 @@ is same_numbers "$differing" ""
 is numbers_are_there "$(records_with "$here/whole/runs" '"perplexity":{' | wc -l)" 12
 is work_is_cleared "$(ls "$here/broken/work")" ""
 
+# ---- the shipped specifications, each name of a model or a text replaced: all that they ask for can be laid out
+for spec in "${0%/*}"/../../experiments/specs/*.json; do
+    sed -E "s#\"(tiny-llama|tiny-qwen3|SmolLM2-135M|Qwen3-1.7B|Qwen3-8B|Llama-3.2-3B)\"#\"$here/teacher\"#g
+            s#\"((techdocs|redpajama|c4):[a-z]+|wikitext2)\"#\"$here/text.txt\"#g" "$spec" >"$here/shipped.json"
+    runs "dry_run_of_$(basename "$spec" .json)" "$LCQAT" sweep "$here/shipped.json" --dry-run --store "$here/shipped"
+    if grep -q '^results' "$here/out"; then ok results_are_laid_out; else not_ok results_are_laid_out "$spec"; fi
+done
+is dry_runs_run_nothing "$(find "$here/shipped" -name '*.json' 2>/dev/null)" ""
+
 # ---- again: nothing is run, and soon
 before=$(cd "$here/broken/runs" && stat -c '%n %Y %i' ./*.json)
 id=$(find "$here/broken/runs" -name "*.json" -printf "%f\n" -quit)
