@@ -9,8 +9,9 @@
  *     not reproduced   otherwise
  * rule "ratio": left/right comes to `published`, within the share `tolerance`.
  *     reproduced       it does;  same ordering: on the same side of 1;  not reproduced: otherwise
- * A claim with a "model" is judged on that model alone, any other on each model with results. Where a side
- * has no runs: not run at that scale. */
+ * A side's "or" names the variant to take where the first has no runs: the same thing under the name that
+ * another experiment gives it. A claim with a "model" is judged on that model alone, any other on each model
+ * with results. Where a side has no runs: not run at that scale. */
 #include "experiments/report.h"
 
 #include <math.h>
@@ -22,7 +23,7 @@ static const char *const verdict_name[] = {[LQ_REPRODUCED] = "reproduced",
                                            [LQ_NOT_RUN] = "not run at that scale"};
 
 typedef struct side {
-    const char *variant;
+    const char *variant, *other; /* other: "or"; "" is none */
     double fraction;
     const lq_cell *cell; /* NULL: none */
     double *x;           /* (n) the metric of its finished runs */
@@ -43,8 +44,9 @@ static lq_status read_side(const lq_json *claim_json, const char *key, const cha
     const lq_json *json = lq_json_get(claim_json, key);
     if (!json)
         return lq_fail(LQ_E_OPTION, "%s: %s is missing", where, key);
-    LQ_TRY(lq_json_only_keys(json, where, "variant", "fraction", NULL));
+    LQ_TRY(lq_json_only_keys(json, where, "variant", "or", "fraction", NULL));
     LQ_TRY(lq_json_text(json, where, "variant", NULL, &out->variant));
+    LQ_TRY(lq_json_text(json, where, "or", "", &out->other));
     return lq_json_real(json, where, "fraction", 0, 1, 0, &out->fraction);
 }
 
@@ -76,6 +78,8 @@ static void gather(const lq_report *r, const char *eval, const char *model, cons
                    side *s)
 {
     s->cell = lq_report_cell(r, eval, model, s->variant, s->fraction);
+    if ((s->cell == NULL || s->cell->n == 0) && *s->other != '\0')
+        s->cell = lq_report_cell(r, eval, model, s->other, s->fraction);
     s->n = s->failed = 0;
     s->x = lq_arena_f64(r->arena, s->cell ? s->cell->n + 1 : 1);
     for (size_t i = 0; s->cell && i < s->cell->n; i++) {
