@@ -61,6 +61,7 @@ static lq_status after_step(void *context, size_t step, double loss, double fact
     return LQ_OK;
 }
 
+/* s: seconds a step of `how->n` after the first; planned: bytes, lq_train_bytes. */
 static lq_status time_steps(bench *b, const steps *how, lq_qmodel *q, double *s, size_t *planned)
 {
     lq_batches data;

@@ -14,11 +14,10 @@ typedef enum lq_rope_kind {
 typedef struct lq_rope_scaling { /* zeros: plain */
     lq_rope_kind kind;
     double factor;
-    double low, high,
-        original; /* llama3: low_freq_factor, high_freq_factor, the context before; yarn: beta_slow,
-                                 * beta_fast, the context before */
-    bool between; /* yarn: the ramp may begin between two pairs (truncate: false) */
-    double gain;  /* yarn: of cosine and sine (attention_factor) */
+    double low, high; /* llama3: low_freq_factor, high_freq_factor; yarn: beta_slow, beta_fast */
+    double original;  /* llama3, yarn: the context before, in tokens */
+    bool between;     /* yarn: the ramp may begin between two pairs (truncate: false) */
+    double gain;      /* yarn: of cosine and sine (attention_factor) */
 } lq_rope_scaling;
 
 /* Angle per position of pair i < dh/2, as the Hugging Face code computes it in float. */

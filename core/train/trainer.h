@@ -42,9 +42,7 @@ typedef struct lq_train_config {
                               times that of the mean over tokens. Losses are reported per token */
     lq_rng noise;          /* of methods that draw some (lq_when.seed) */
     const char *checkpoint; /* file, or NULL: none */
-    double
-        checkpoint_s; /* seconds between checkpoints at least; more where writing one takes long; < 0: at
-                          * every step */
+    double checkpoint_s;    /* at least between checkpoints; < 0: at every step */
     const char
         *fingerprint; /* of all that shapes the run: a checkpoint of another one is refused */
 } lq_train_config;
